@@ -1,0 +1,406 @@
+"""Every error of the package, in one tree.
+
+::
+
+    UnpackError
+    ├── UsageError                 a reference, a platform or an option that cannot be read       exit 2
+    ├── NotFoundError              what was asked for is not there                                exit 3
+    │   ├── LayoutNotFoundError        no OCI layout at this path
+    │   ├── ReferenceNotFoundError     no image of this name or digest in the layout
+    │   ├── AmbiguousReferenceError    more than one image, and nothing says which
+    │   ├── PlatformNotFoundError      no manifest for this platform
+    │   └── BlobNotFoundError          a blob that the image names is not in the layout
+    ├── IntegrityError             the bytes are not what they are said to be                     exit 4
+    │   ├── DocumentError              a JSON document that is damaged or breaks the specification
+    │   ├── SizeMismatchError          a blob of another size than its descriptor says
+    │   ├── DigestMismatchError        a blob whose bytes give another digest
+    │   ├── DiffIdMismatchError        a layer that decompresses to something else
+    │   ├── LayerCountError            as many layers as diff_ids, or it is no image
+    │   └── CorruptLayerError          a broken compressed stream or tar archive
+    ├── ContentError               the bytes are intact, and refused                              exit 5
+    │   ├── UnsupportedError           a kind of thing that this program does not handle
+    │   ├── UnsafeEntryError           a tar entry that no root filesystem can hold
+    │   ├── LimitError                 more of something than was allowed
+    │   └── LossError                  something could not be applied, and ``strict`` was asked for
+    └── FilesystemError            the host's side of it                                          exit 6
+        └── DestinationError           DEST cannot be used as it is
+
+Each class carries its facts as attributes and writes its own sentence from them, on one line.  ``code`` is a stable
+word for programs; ``hint`` is what to try next, if there is something to try.  All of them pickle, since a layer may be
+applied by another process.  A failing system call stays the ``OSError`` that it is, with a note that says what it was
+doing (see `unpacker.tree`); the command line gives it exit status 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+def quoted(name: bytes | str) -> str:
+    r"""Give a name from an image as one printable word in quotes: control and undecodable bytes read ``\xNN``."""
+    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+    shown = []
+    for char in text:
+        if "\udc80" <= char <= "\udcff":
+            shown.append(f"\\x{ord(char) - 0xDC00:02x}")
+        elif char in "\\'":
+            shown.append("\\" + char)
+        elif char.isprintable():
+            shown.append(char)
+        else:
+            shown.append(ascii(char)[1:-1])
+    return "'" + "".join(shown) + "'"
+
+
+def _listed(names: tuple[str, ...], most: int = 12) -> str:
+    """Give names separated by commas, cut after ``most`` of them."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+class UnpackError(Exception):
+    """What this package raises when an image cannot be unpacked; catch this one to catch them all."""
+
+    code: ClassVar[str] = "error"
+    hint: str | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by facts: the classes below take keywords only, which ``Exception`` alone would not restore."""
+        return _restore, (type(self), self.__dict__)
+
+
+def _restore(kind: type[UnpackError], facts: dict[str, object]) -> UnpackError:
+    error = kind.__new__(kind)
+    error.__dict__.update(facts)
+    return error
+
+
+# -- 2: what was asked for cannot be read --------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class UsageError(UnpackError):
+    """A reference, a platform or an option that cannot be read."""
+
+    code: ClassVar[str] = "usage"
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+# -- 3: not there ---------------------------------------------------------------------------------------------------------
+
+
+class NotFoundError(UnpackError):
+    """What was asked for is not there."""
+
+    code: ClassVar[str] = "not-found"
+
+
+@dataclass(eq=False, kw_only=True)
+class LayoutNotFoundError(NotFoundError):
+    """No OCI image layout at this path (image-layout.md)."""
+
+    code: ClassVar[str] = "layout-not-found"
+    path: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: not an OCI image layout: {self.why}"
+
+
+@dataclass(eq=False, kw_only=True)
+class ReferenceNotFoundError(NotFoundError):
+    """No image of this name or digest in the layout."""
+
+    code: ClassVar[str] = "reference-not-found"
+    layout: str
+    reference: str
+    available: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.layout}: no image {quoted(self.reference)}"
+
+    @property
+    def hint(self) -> str:  # type: ignore[override]
+        """Name the references that are there."""
+        return f"the layout has: {_listed(self.available)}" if self.available else "the layout names no image"
+
+
+@dataclass(eq=False, kw_only=True)
+class AmbiguousReferenceError(NotFoundError):
+    """More than one image, and nothing says which."""
+
+    code: ClassVar[str] = "reference-ambiguous"
+    layout: str
+    reference: str | None
+    available: tuple[str, ...]
+
+    def __str__(self) -> str:
+        asked = "no reference given" if self.reference is None else f"reference {quoted(self.reference)}"
+        return f"{self.layout}: {asked}, and {len(self.available)} images match"
+
+    @property
+    def hint(self) -> str:  # type: ignore[override]
+        """Name the candidates."""
+        return f"choose one of: {_listed(self.available)}"
+
+
+@dataclass(eq=False, kw_only=True)
+class PlatformNotFoundError(NotFoundError):
+    """No manifest for this platform in the index."""
+
+    code: ClassVar[str] = "platform-not-found"
+    index: str
+    platform: str
+    available: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"index {self.index}: no manifest for platform {self.platform}"
+
+    @property
+    def hint(self) -> str:  # type: ignore[override]
+        """Name the platforms that are there."""
+        if not self.available:
+            return "the index has no image for any platform"
+        return f"the index has: {_listed(self.available)}; choose one with --platform"
+
+
+@dataclass(eq=False, kw_only=True)
+class BlobNotFoundError(NotFoundError):
+    """A blob that the image names is not in the layout, which a layout may leave out (image-layout.md, Blobs)."""
+
+    code: ClassVar[str] = "blob-not-found"
+    digest: str
+    path: str
+    urls: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"blob {self.digest} is not in the layout (looked for {self.path})"
+
+    @property
+    def hint(self) -> str | None:  # type: ignore[override]
+        """Say that foreign layers are never fetched."""
+        return "its descriptor names URLs, which are never fetched" if self.urls else None
+
+
+# -- 4: not what it is said to be -----------------------------------------------------------------------------------------
+
+
+class IntegrityError(UnpackError):
+    """The bytes are not what they are said to be."""
+
+    code: ClassVar[str] = "integrity"
+
+
+@dataclass(eq=False, kw_only=True)
+class DocumentError(IntegrityError):
+    """A JSON document that is damaged, or breaks the specification.
+
+    ``source`` is a file name or a digest, ``where`` a JSON path such as ``layers[2].size`` (empty: the whole document).
+    """
+
+    code: ClassVar[str] = "document"
+    source: str
+    where: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        place = f"{self.source}: {self.where}" if self.where else self.source
+        return f"{place}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(eq=False, kw_only=True)
+class SizeMismatchError(IntegrityError):
+    """A blob of another size than its descriptor says; ``actual`` may be a lower bound, as reading stops at once."""
+
+    code: ClassVar[str] = "size-mismatch"
+    digest: str
+    expected: int
+    actual: int
+    more: bool = False
+
+    def __str__(self) -> str:
+        least = "at least " if self.more else ""
+        return f"blob {self.digest}: size mismatch: expected {self.expected} bytes, actual {least}{self.actual} bytes"
+
+
+@dataclass(eq=False, kw_only=True)
+class DigestMismatchError(IntegrityError):
+    """A blob whose bytes give another digest than its name."""
+
+    code: ClassVar[str] = "digest-mismatch"
+    expected: str
+    actual: str
+
+    def __str__(self) -> str:
+        return f"blob {self.expected}: digest mismatch: expected {self.expected}, actual {self.actual}"
+
+
+@dataclass(eq=False, kw_only=True)
+class DiffIdMismatchError(IntegrityError):
+    """A layer that decompresses to something else than the config's diff_id says (config.md, Layer DiffID)."""
+
+    code: ClassVar[str] = "diff-id-mismatch"
+    layer: str
+    index: int
+    expected: str
+    actual: str
+
+    def __str__(self) -> str:
+        return f"layer {self.index} ({self.layer}): diff_id mismatch: expected {self.expected}, actual {self.actual}"
+
+
+@dataclass(eq=False, kw_only=True)
+class LayerCountError(IntegrityError):
+    """The manifest has not as many layers as the config has diff_ids."""
+
+    code: ClassVar[str] = "layer-count"
+    manifest: str
+    layers: int
+    diff_ids: int
+
+    def __str__(self) -> str:
+        return f"manifest {self.manifest}: {self.layers} layers, but its config has {self.diff_ids} diff_ids"
+
+
+class InLayer:
+    """The place of an error inside a layer: which layer, where in its tar stream, at which entry."""
+
+    layer: str | None = None
+    entry: bytes | None = None
+    offset: int | None = None
+
+    def place(self) -> str:
+        """Give the place as the beginning of a sentence."""
+        parts = [f"layer {self.layer}"] if self.layer is not None else []
+        if self.entry is not None:
+            parts.append(f"entry {quoted(self.entry)}")
+        if self.offset is not None:
+            parts.append(f"at offset {self.offset}")
+        return " ".join(parts) + ": " if parts else ""
+
+
+@dataclass(eq=False)
+class CorruptLayerError(InLayer, IntegrityError):
+    """A compressed stream or a tar archive that is broken; ``offset`` counts decompressed bytes."""
+
+    code: ClassVar[str] = "corrupt-layer"
+    what: str
+    layer: str | None = None
+    entry: bytes | None = None
+    offset: int | None = None
+
+    def __str__(self) -> str:
+        return self.place() + self.what
+
+
+# -- 5: intact, and refused -----------------------------------------------------------------------------------------------
+
+
+class ContentError(UnpackError):
+    """The bytes are intact, and refused."""
+
+    code: ClassVar[str] = "content"
+
+
+@dataclass(eq=False, kw_only=True)
+class UnsupportedError(ContentError):
+    """A kind of thing that this program does not handle: ``subject`` has a ``kind`` (media type …) of ``found``."""
+
+    code: ClassVar[str] = "unsupported"
+    subject: str
+    kind: str
+    found: str
+    supported: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.subject}: unsupported {self.kind} {self.found}"
+
+    @property
+    def hint(self) -> str | None:  # type: ignore[override]
+        """Name what is supported."""
+        return f"supported: {_listed(self.supported)}" if self.supported else None
+
+
+@dataclass(eq=False)
+class UnsafeEntryError(InLayer, ContentError):
+    """A tar entry that no root filesystem can hold, or that would reach out of it."""
+
+    code: ClassVar[str] = "unsafe-entry"
+    what: str
+    layer: str | None = None
+    entry: bytes | None = None
+    offset: int | None = None
+
+    def __str__(self) -> str:
+        return self.place() + self.what
+
+
+@dataclass(eq=False)
+class LimitError(InLayer, ContentError):
+    """More of something than `unpacker.limits.Limits` allows; ``limit`` is the name of the field there."""
+
+    code: ClassVar[str] = "limit"
+    limit: str
+    allowed: int
+    found: int
+    what: str
+    layer: str | None = None
+    entry: bytes | None = None
+    offset: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place()}{self.what}: {self.found}, more than the limit of {self.allowed}"
+
+    @property
+    def hint(self) -> str:  # type: ignore[override]
+        """Name the limit, and how to raise it."""
+        return f"if you trust the image, raise the limit: --limit {self.limit}={self.found}"
+
+
+@dataclass(eq=False, kw_only=True)
+class LossError(ContentError):
+    """Something could not be applied, and ``strict`` was asked for; ``losses`` counts by kind."""
+
+    code: ClassVar[str] = "loss"
+    losses: dict[str, int]
+    first: str
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{kind} {count}" for kind, count in self.losses.items())
+        return f"not everything could be applied ({counts}): {self.first}"
+
+    @property
+    def hint(self) -> str:  # type: ignore[override]
+        """Say that the loss is refused on request only."""
+        return "without --strict, losses are counted and reported"
+
+
+# -- 6: the host's side ---------------------------------------------------------------------------------------------------
+
+
+class FilesystemError(UnpackError):
+    """The host's side of it: paths, permissions, space."""
+
+    code: ClassVar[str] = "filesystem"
+
+
+@dataclass(eq=False, kw_only=True)
+class DestinationError(FilesystemError):
+    """DEST cannot be used as it is."""
+
+    code: ClassVar[str] = "destination"
+    path: str
+    why: str
+    advice: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}"
+
+    @property
+    def hint(self) -> str | None:  # type: ignore[override]
+        """Say what would make it usable."""
+        return self.advice

@@ -1,0 +1,62 @@
+"""How much of everything an image may ask for, in one value.
+
+An image is untrusted input, and every number in it is chosen by whoever made it.  Each limit here stands far above what
+real images need and far below what hurts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an image may ask for at most; a field set higher trusts the image more."""
+
+    document_bytes: int = 8 << 20
+    """Bytes of one JSON document (index, manifest, config).  containerd takes 20 MiB, registries 4 MiB."""
+
+    document_depth: int = 64
+    """Nesting of one JSON document.  The deepest real one (a config with health checks) nests below 10."""
+
+    index_depth: int = 8
+    """Indexes inside indexes.  Real ones nest once; by hash they cannot form a cycle, but a long chain they can."""
+
+    index_manifests: int = 10_000
+    """Descriptors met in all indexes of one resolution together."""
+
+    layers: int = 1_000
+    """Layers of one image.  Docker stops at 127, overlayfs at 500."""
+
+    entries: int = 10_000_000
+    """Tar entries of one layer."""
+
+    path_bytes: int = 4_096
+    """Bytes of one resolved path, Linux's PATH_MAX: beyond it no program could name the file."""
+
+    header_bytes: int = 1 << 20
+    """Bytes of one pax header or GNU long name (Go's archive/tar stops at the same)."""
+
+    xattr_bytes: int = 64 << 10
+    """Bytes of one extended attribute's value, the kernel's XATTR_SIZE_MAX."""
+
+    sparse_segments: int = 100_000
+    """Segments of one sparse file's map (the unbounded ones were Go's CVE-2025-58183)."""
+
+    layer_bytes: int = 1 << 40
+    """Decompressed bytes of one layer."""
+
+    ratio: int = 2_000
+    """Decompressed bytes for each compressed byte of a layer, beyond the first ``ratio_floor`` bytes.
+
+    Deflate cannot exceed 1,032; zstd can reach 30,000 on zeros alone.
+    """
+
+    ratio_floor: int = 1 << 30
+    """Decompressed bytes below which the ratio is not looked at: a small bomb does no harm."""
+
+    zstd_window_log: int = 27
+    """Base-2 logarithm of the largest zstd window: memory that one frame may claim (128 MiB, as the zstd tool)."""
+
+
+DEFAULT = Limits()
