@@ -62,7 +62,11 @@ class UnpackError(Exception):
     """What this package raises when an image cannot be unpacked; catch this one to catch them all."""
 
     code: ClassVar[str] = "error"
-    hint: str | None = None
+
+    @property
+    def hint(self) -> str | None:
+        """What to try next, in one sentence; None where there is nothing to try."""
+        return None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by facts: the classes below take keywords only, which ``Exception`` alone would not restore."""
@@ -75,7 +79,7 @@ def _restore(kind: type[UnpackError], facts: dict[str, object]) -> UnpackError:
     return error
 
 
-# -- 2: what was asked for cannot be read --------------------------------------------------------------------------------
+# -- 2: what was asked for cannot be read ------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -84,12 +88,18 @@ class UsageError(UnpackError):
 
     code: ClassVar[str] = "usage"
     message: str
+    advice: str | None = None
 
     def __str__(self) -> str:
         return self.message
 
+    @property
+    def hint(self) -> str | None:
+        """Say what can be read."""
+        return self.advice
 
-# -- 3: not there ---------------------------------------------------------------------------------------------------------
+
+# -- 3: not there ------------------------------------------------------------------------------------------------------
 
 
 class NotFoundError(UnpackError):
@@ -116,14 +126,15 @@ class ReferenceNotFoundError(NotFoundError):
 
     code: ClassVar[str] = "reference-not-found"
     layout: str
-    reference: str
+    reference: str | None
+    """None: any would have done."""
     available: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.layout}: no image {quoted(self.reference)}"
+        return f"{self.layout}: no image" + (f" {quoted(self.reference)}" if self.reference is not None else "")
 
     @property
-    def hint(self) -> str:  # type: ignore[override]
+    def hint(self) -> str:
         """Name the references that are there."""
         return f"the layout has: {_listed(self.available)}" if self.available else "the layout names no image"
 
@@ -142,7 +153,7 @@ class AmbiguousReferenceError(NotFoundError):
         return f"{self.layout}: {asked}, and {len(self.available)} images match"
 
     @property
-    def hint(self) -> str:  # type: ignore[override]
+    def hint(self) -> str:
         """Name the candidates."""
         return f"choose one of: {_listed(self.available)}"
 
@@ -160,7 +171,7 @@ class PlatformNotFoundError(NotFoundError):
         return f"index {self.index}: no manifest for platform {self.platform}"
 
     @property
-    def hint(self) -> str:  # type: ignore[override]
+    def hint(self) -> str:
         """Name the platforms that are there."""
         if not self.available:
             return "the index has no image for any platform"
@@ -180,12 +191,12 @@ class BlobNotFoundError(NotFoundError):
         return f"blob {self.digest} is not in the layout (looked for {self.path})"
 
     @property
-    def hint(self) -> str | None:  # type: ignore[override]
+    def hint(self) -> str | None:
         """Say that foreign layers are never fetched."""
         return "its descriptor names URLs, which are never fetched" if self.urls else None
 
 
-# -- 4: not what it is said to be -----------------------------------------------------------------------------------------
+# -- 4: not what it is said to be --------------------------------------------------------------------------------------
 
 
 class IntegrityError(UnpackError):
@@ -297,7 +308,7 @@ class CorruptLayerError(InLayer, IntegrityError):
         return self.place() + self.what
 
 
-# -- 5: intact, and refused -----------------------------------------------------------------------------------------------
+# -- 5: intact, and refused --------------------------------------------------------------------------------------------
 
 
 class ContentError(UnpackError):
@@ -320,7 +331,7 @@ class UnsupportedError(ContentError):
         return f"{self.subject}: unsupported {self.kind} {self.found}"
 
     @property
-    def hint(self) -> str | None:  # type: ignore[override]
+    def hint(self) -> str | None:
         """Name what is supported."""
         return f"supported: {_listed(self.supported)}" if self.supported else None
 
@@ -356,7 +367,7 @@ class LimitError(InLayer, ContentError):
         return f"{self.place()}{self.what}: {self.found}, more than the limit of {self.allowed}"
 
     @property
-    def hint(self) -> str:  # type: ignore[override]
+    def hint(self) -> str:
         """Name the limit, and how to raise it."""
         return f"if you trust the image, raise the limit: --limit {self.limit}={self.found}"
 
@@ -374,12 +385,12 @@ class LossError(ContentError):
         return f"not everything could be applied ({counts}): {self.first}"
 
     @property
-    def hint(self) -> str:  # type: ignore[override]
+    def hint(self) -> str:
         """Say that the loss is refused on request only."""
         return "without --strict, losses are counted and reported"
 
 
-# -- 6: the host's side ---------------------------------------------------------------------------------------------------
+# -- 6: the host's side ------------------------------------------------------------------------------------------------
 
 
 class FilesystemError(UnpackError):
@@ -401,6 +412,6 @@ class DestinationError(FilesystemError):
         return f"{self.path}: {self.why}"
 
     @property
-    def hint(self) -> str | None:  # type: ignore[override]
+    def hint(self) -> str | None:
         """Say what would make it usable."""
         return self.advice
