@@ -1,0 +1,184 @@
+"""Labels: kept beside the blobs, lost by nobody, and in nobody's way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unpacker.content.labels import UNCOMPRESSED, LabelStore
+from unpacker.errors import DocumentError, UnsupportedError, UsageError
+from unpacker.spec.digest import Digest
+
+BLOB = Digest.of(b"blob")
+DIFF_ID = str(Digest.of(b"layer"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LabelStore:
+    return LabelStore(tmp_path)
+
+
+def file_of(root: Path, digest: Digest = BLOB) -> Path:
+    return root / "labels" / digest.algorithm / f"{digest.encoded}.json"
+
+
+def test_a_blob_has_no_labels_at_first(store: LabelStore, tmp_path: Path) -> None:
+    assert store.get(BLOB) == {}
+    assert not (tmp_path / "labels").exists()
+
+
+def test_labels_are_small_json_files_addressed_like_their_blobs(store: LabelStore, tmp_path: Path) -> None:
+    store.set(BLOB, {UNCOMPRESSED: DIFF_ID})
+
+    assert json.loads(file_of(tmp_path).read_text()) == {"containerd.io/uncompressed": DIFF_ID}
+    assert LabelStore(tmp_path).get(BLOB) == {UNCOMPRESSED: DIFF_ID}
+    assert LabelStore(tmp_path).get(Digest.of(b"blob", "sha512")) == {}
+
+
+def test_labels_are_merged_and_an_empty_value_takes_one_away(store: LabelStore) -> None:
+    store.set(BLOB, {"a": "1", "b": "2"})
+    store.set(BLOB, {"b": "3", "c": "ü\n"})
+    assert store.get(BLOB) == {"a": "1", "b": "3", "c": "ü\n"}
+    store.set(BLOB, {"a": "", "never": ""})
+    assert store.get(BLOB) == {"b": "3", "c": "ü\n"}
+
+
+def test_nothing_but_labels_and_the_lock_stays_behind(store: LabelStore, tmp_path: Path) -> None:
+    store.set(BLOB, {"a": "1"})
+    store.set(BLOB, {"a": "2"})
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"labels/.lock", str(file_of(tmp_path).relative_to(tmp_path))}
+
+
+def test_a_label_that_is_set_already_costs_neither_a_write_nor_the_import_of_the_lock(tmp_path: Path) -> None:
+    LabelStore(tmp_path).set(BLOB, {"a": "1", "b": "2"})
+    inode = file_of(tmp_path).stat().st_ino
+    program = (
+        "import sys; from unpacker.content.labels import LabelStore; from unpacker.spec.digest import Digest\n"
+        "store = LabelStore(sys.argv[1]); store.set(Digest.of(b'blob'), {'a': '1', 'c': ''})\n"
+        "assert 'filelock' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, cwd=Path(__file__).parents[2])
+    assert file_of(tmp_path).stat().st_ino == inode
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', '{"a": "1", "a": "2"}', "\0" * 60])
+def test_a_damaged_file_is_reported_and_left_as_it_is(store: LabelStore, tmp_path: Path, content: str) -> None:
+    file_of(tmp_path).parent.mkdir(parents=True)
+    file_of(tmp_path).write_text(content)
+    for act in (lambda: store.get(BLOB), lambda: store.set(BLOB, {"a": "1"})):
+        with pytest.raises(DocumentError) as raised:
+            act()
+        assert raised.value.source == str(file_of(tmp_path))
+    assert file_of(tmp_path).read_text() == content
+
+
+def test_a_file_that_is_no_file_is_reported(store: LabelStore, tmp_path: Path) -> None:
+    file_of(tmp_path).mkdir(parents=True)
+    with pytest.raises(UnsupportedError, match="unsupported file type directory"):
+        store.get(BLOB)
+
+
+def test_a_label_has_a_longest_length_in_bytes(store: LabelStore) -> None:
+    store.set(BLOB, {"k": "v" * 4095})
+    with pytest.raises(UsageError, match="longer than 4096 bytes") as raised:
+        store.set(BLOB, {"k" * 3000: "ü" * 549})
+    assert len(str(raised.value)) < 200
+    assert store.get(BLOB) == {"k": "v" * 4095}
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC])
+def test_a_layout_that_cannot_be_written_keeps_its_labels_for_the_process(
+    store: LabelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    store.set(BLOB, {"a": "1", "b": "2"})
+
+    def refuse(*args: object, **kwargs: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.mkdir", refuse)
+        store.set(BLOB, {"a": "", "c": "3"})
+    assert store.get(BLOB) == {"b": "2", "c": "3"}
+    assert LabelStore(tmp_path).get(BLOB) == {"a": "1", "b": "2"}
+
+
+def test_any_other_failure_is_told(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.mkdir", refuse)
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        store.set(BLOB, {"a": "1"})
+    assert raised.value.__notes__ == [f"labelling blob {BLOB}"]
+
+
+@pytest.mark.parametrize("name", ["labels", "labels/sha256", "labels/.lock"])
+def test_a_link_planted_in_a_layout_is_not_written_through(store: LabelStore, tmp_path: Path, name: str) -> None:
+    """Who made the layout may want our write to land somewhere else."""
+    outside = tmp_path / "outside"
+    if name.endswith(".lock"):
+        outside.write_text("canary")
+    else:
+        outside.mkdir()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to(outside)
+
+    store.set(BLOB, {"a": "1"})
+
+    assert store.get(BLOB) == {"a": "1"}
+    assert outside.read_text() == "canary" if outside.is_file() else list(outside.iterdir()) == []
+
+
+def test_a_file_left_by_a_killed_writer_is_replaced(store: LabelStore, tmp_path: Path) -> None:
+    file_of(tmp_path).parent.mkdir(parents=True)
+    (tmp_path / "outside").write_text("canary")
+    temporary = file_of(tmp_path).with_name(f".{file_of(tmp_path).name}.new")
+    temporary.symlink_to(tmp_path / "outside")
+
+    store.set(BLOB, {"a": "1"})
+
+    assert not temporary.is_symlink()
+    assert (tmp_path / "outside").read_text() == "canary"
+    assert store.get(BLOB) == {"a": "1"}
+
+
+def test_a_failed_write_leaves_the_old_labels(
+    store: LabelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.set(BLOB, {"a": "1"})
+
+    def fail(fd: int) -> None:
+        if not os.path.isdir(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            store.set(BLOB, {"a": "2"})
+    assert store.get(BLOB) == {"a": "1"}
+    assert [path.name for path in file_of(tmp_path).parent.iterdir()] == [file_of(tmp_path).name]
+
+
+def set_many(root: Path, writer: int) -> None:
+    store = LabelStore(root)
+    for number in range(10):
+        store.set(BLOB, {f"{writer}.{number}": "x"})
+
+
+def test_writers_in_several_processes_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=set_many, args=(tmp_path, number)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert len(LabelStore(tmp_path).get(BLOB)) == 30
