@@ -1,0 +1,172 @@
+"""Owner, extended attributes, mode and times of what was made, in the only order that keeps them all.
+
+Data first, since writing clears setuid; owner next, since chown clears setuid and file capabilities; then extended
+attributes; then the mode, which ACLs would change; times last.  Always on a descriptor, or on a name in a directory
+without following it, and never by opening a device or a fifo, which could hang or act.
+
+What a filesystem cannot hold or the caller may not set is a counted loss (`Losses`), never an error and never silent.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+
+from unpacker.events import LossKind
+from unpacker.spec.entry import Entry, Kind
+from unpacker.tree.owners import Owners
+
+OnLoss = Callable[[LossKind, bytes, str], None]
+
+_SPECIAL_BITS = 0o7000
+# What chown says where the caller may not, or where the id has no place in its user namespace.
+_CHOWN_REFUSED = frozenset({errno.EPERM, errno.EINVAL})
+# What setxattr says where an attribute has no place: the filesystem has none or no room (ENOSPC: ext4's one block), the
+# caller may not, the kernel's own check of the value fails (capabilities, ACLs, SELinux labels).
+_XATTR_REFUSED = frozenset(
+    {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSPC, errno.ERANGE, errno.E2BIG, errno.ENODATA}
+)
+_SAFE_TIME = 2**31 * 10**9  # every filesystem holds times below this one
+_TIME_MAX = 2**62 * 10**9  # what time_t holds, and to spare
+
+
+class Attributes:
+    """What a directory shall have when all work in it is done."""
+
+    __slots__ = ("gid", "mode", "mtime", "uid", "xattrs")
+
+    def __init__(self, mode: int, uid: int, gid: int, mtime: int, xattrs: dict[bytes, bytes] | None = None) -> None:
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.mtime = mtime
+        self.xattrs = xattrs
+
+    @classmethod
+    def of(cls, entry: Entry) -> Attributes:
+        """Take them from a directory's entry."""
+        return cls(entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs)
+
+
+IMPLIED_MODE = 0o755
+
+
+def implied() -> Attributes:
+    """Give those of a directory that no entry speaks of and no layer below has: 0755, root's, of 1970, as the root."""
+    return Attributes(IMPLIED_MODE, 0, 0, 0)
+
+
+class Applier:
+    """Applies attributes, and counts what could not be applied.
+
+    Args:
+        owners: Which owner to set, and whether to set one.
+        on_loss: Told of each loss: its kind, the path, and why.
+        umask: The process's file mode creation mask, which the kernel takes off the mode given to open(2).
+    """
+
+    def __init__(self, owners: Owners, on_loss: OnLoss, umask: int) -> None:
+        self.owners = owners
+        self.on_loss = on_loss
+        self.umask = umask
+        self._own = (os.geteuid(), os.getegid())  # who owns a new file
+
+    def file(self, descriptor: int, entry: Entry, created: int) -> None:
+        """Finish a regular file; ``created`` is the mode that it was created with, the mask still to be taken off."""
+        mode = entry.mode
+        changed = self._owner(entry.uid, entry.gid, descriptor, None, entry.name)
+        if entry.xattrs:
+            for name, value in entry.xattrs.items():
+                self._xattr(descriptor, name, value, entry.name, follow=True)
+        if changed or entry.xattrs or mode != created or mode & (_SPECIAL_BITS | self.umask):
+            os.fchmod(descriptor, mode)
+        time = entry.mtime
+        if 0 <= time < _SAFE_TIME:
+            os.utime(descriptor, ns=(time, time))
+        else:
+            self._odd_time(descriptor, None, time, entry.name)
+
+    def directory(self, descriptor: int, wanted: Attributes, path: Callable[[], bytes]) -> None:
+        """Finish a directory by its (readable) descriptor."""
+        self._owner(wanted.uid, wanted.gid, descriptor, None, path)
+        if wanted.xattrs:
+            for name, value in wanted.xattrs.items():
+                self._xattr(descriptor, name, value, path(), follow=True)
+        os.fchmod(descriptor, wanted.mode)
+        self._time(descriptor, None, wanted.mtime, path)
+
+    def special(self, directory: int, name: bytes, entry: Entry) -> None:
+        """Finish a symlink, fifo or device node, by its name in a directory."""
+        changed = self._owner(entry.uid, entry.gid, name, directory, entry.name)
+        if entry.xattrs:
+            # setxattr(2) has no *at form; the directory's own descriptor gives a path that nobody can redirect.
+            place = os.fsencode(f"/proc/self/fd/{directory}/") + name
+            for key, value in entry.xattrs.items():
+                self._xattr(place, key, value, entry.name, follow=False)
+        if entry.kind is not Kind.SYMLINK and (changed or entry.xattrs or entry.mode & (_SPECIAL_BITS | self.umask)):
+            self._mode_unopened(directory, name, entry)
+        self._time(name, directory, entry.mtime, entry.name)
+
+    # -- one attribute each ------------------------------------------------------------------------------------------
+
+    def _owner(
+        self, uid: int, gid: int, target: int | bytes, directory: int | None, path: bytes | Callable[[], bytes]
+    ) -> bool:
+        """Set the owner if it is not so already; True if chown was called (and so cleared setuid)."""
+        owners = self.owners
+        if owners.mapped:
+            uid, gid = owners.map(uid, gid)
+        if (uid, gid) == self._own:
+            return False
+        if owners.apply:
+            try:
+                os.chown(target, uid, gid, dir_fd=directory, follow_symlinks=directory is None)
+            except OSError as error:
+                if owners.required or error.errno not in _CHOWN_REFUSED:
+                    raise
+            else:
+                return True
+        self.on_loss(LossKind.OWNER, _path(path), f"owner {uid}:{gid} not set")
+        return False
+
+    def _xattr(self, target: int | bytes, name: bytes, value: bytes, path: bytes, *, follow: bool) -> None:
+        try:
+            os.setxattr(target, name, value, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno not in _XATTR_REFUSED:
+                raise
+            shown = name.decode("utf-8", "backslashreplace")
+            self.on_loss(LossKind.XATTR, path, f"{shown}: {os.strerror(error.errno)}")
+
+    def _mode_unopened(self, directory: int, name: bytes, entry: Entry) -> None:
+        """Set the mode of a node that must not be opened: O_PATH opens nothing, and /proc leads to that very inode."""
+        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            os.chmod(f"/proc/self/fd/{descriptor}", entry.mode)
+        except FileNotFoundError:
+            self.on_loss(LossKind.MODE, entry.name, "no /proc is mounted")
+        finally:
+            os.close(descriptor)
+
+    def _time(self, target: int | bytes, directory: int | None, time: int, path: bytes | Callable[[], bytes]) -> None:
+        if 0 <= time < _SAFE_TIME:
+            os.utime(target, ns=(time, time), dir_fd=directory, follow_symlinks=directory is None)
+        else:
+            self._odd_time(target, directory, time, _path(path))
+
+    def _odd_time(self, target: int | bytes, directory: int | None, time: int, path: bytes) -> None:
+        """Set a time before 1970 or after 2038, and look whether the filesystem clamped it."""
+        possible = max(-_TIME_MAX, min(time, _TIME_MAX))
+        try:
+            os.utime(target, ns=(possible, possible), dir_fd=directory, follow_symlinks=directory is None)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        got = os.stat(target, dir_fd=directory, follow_symlinks=directory is None).st_mtime_ns
+        if got != time:
+            self.on_loss(LossKind.MTIME, path, f"time {time / 10**9:.0f} s became {got / 10**9:.0f} s")
+
+
+def _path(path: bytes | Callable[[], bytes]) -> bytes:
+    return path if isinstance(path, bytes) else path()

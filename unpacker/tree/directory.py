@@ -1,0 +1,150 @@
+"""A tree that we build ourselves: one directory descriptor at its root, and a node for each of its directories.
+
+Nothing here ever sees a path.  A directory is reached from its parent's descriptor by one name at a time and never
+through a symlink, so whatever links an image (or another process) plants, no call leaves the tree.  As every directory
+in it was made by us, the nodes know them all, and looking for a parent costs no system call.
+
+Directories stay ``0700`` while work goes on; their real attributes wait in the nodes until the end
+(`unpacker.tree.finish`), so that a ``0500`` directory of an image does not stop an unprivileged user, nor new children
+change a directory's time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+from unpacker.tree.remove import remove_at
+
+if TYPE_CHECKING:
+    from unpacker.tree.attributes import Attributes
+
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+WORKING_MODE = 0o700
+_MOST_OPEN = 128
+
+
+class Directory:
+    """One directory of a `Tree`.
+
+    Attributes:
+        parent: The directory that it is in; None for the root.
+        name: Its name in there; empty for the root.
+        length: Bytes of its path from the root.
+        attributes: What it shall have in the end; None while it is only implied by what is in it.
+        opaque: Whether it hides the directory of the same path in the layers below.
+    """
+
+    __slots__ = ("attributes", "children", "descriptor", "length", "name", "opaque", "parent")
+
+    def __init__(self, parent: Directory | None, name: bytes) -> None:
+        self.parent = parent
+        self.name = name
+        self.length = 0 if parent is None else parent.length + len(name) + 1
+        self.children: dict[bytes, Directory] = {}
+        self.attributes: Attributes | None = None
+        self.opaque = False
+        self.descriptor = -1
+
+    def path(self, name: bytes = b"") -> bytes:
+        """Give the path from the root, of itself or of something in it."""
+        parts = [name] if name else []
+        node: Directory = self
+        while node.parent is not None:
+            parts.append(node.name)
+            node = node.parent
+        return b"/".join(reversed(parts))
+
+
+class Tree:
+    """A directory tree under construction; a context manager that closes its descriptors.
+
+    Args:
+        descriptor: An open directory descriptor of the (empty) root; the tree closes it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.root = Directory(None, b"")
+        self.root.descriptor = descriptor
+        self._open: deque[Directory] = deque()
+
+    def __enter__(self) -> Tree:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every descriptor; nodes and files stay."""
+        while self._open:
+            self._close_one()
+        if self.root.descriptor >= 0:
+            os.close(self.root.descriptor)
+            self.root.descriptor = -1
+
+    def descriptor(self, node: Directory) -> int:
+        """Give an open descriptor of a directory: valid until the next call for another one.
+
+        At most some 128 stay open, however deep an image nests its directories.
+        """
+        if node.descriptor >= 0:
+            return node.descriptor
+        closed = []
+        while node.descriptor < 0:
+            closed.append(node)
+            if node.parent is None:
+                raise ValueError("the tree is closed")
+            node = node.parent
+        while closed:
+            inner = closed.pop()
+            inner.descriptor = os.open(inner.name, OPEN_DIRECTORY, dir_fd=node.descriptor)
+            self._open.append(inner)
+            if len(self._open) > _MOST_OPEN:
+                self._close_one(keep=inner)
+            node = inner
+        return node.descriptor
+
+    def _close_one(self, keep: Directory | None = None) -> None:
+        oldest = self._open.popleft()
+        if oldest is keep:
+            self._open.append(oldest)
+        elif oldest.descriptor >= 0:
+            os.close(oldest.descriptor)
+            oldest.descriptor = -1
+
+    def make(self, parent: Directory, name: bytes) -> Directory:
+        """Make a directory and its node.
+
+        Raises:
+            FileExistsError: Something else has the name.
+        """
+        os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor(parent))
+        node = parent.children[name] = Directory(parent, name)
+        return node
+
+    def remove(self, parent: Directory, name: bytes) -> None:
+        """Remove whatever has this name, with all that is in it."""
+        node = parent.children.pop(name, None)
+        if node is not None:
+            self.forget(node)
+        remove_at(self.descriptor(parent), name)
+
+    def forget(self, node: Directory) -> None:
+        """Close the descriptors of a directory and all below it, before it goes away or elsewhere."""
+        stack = [node]
+        while stack:
+            gone = stack.pop()
+            if gone.descriptor >= 0:
+                os.close(gone.descriptor)
+                gone.descriptor = -1
+            stack.extend(gone.children.values())
+
+    def move(self, parent: Directory, name: bytes, into: Tree, target: Directory) -> None:
+        """Rename one thing, be it a whole subtree, to the same name in a directory of another tree, replacing a file."""
+        os.rename(name, name, src_dir_fd=self.descriptor(parent), dst_dir_fd=into.descriptor(target))
+        node = parent.children.pop(name, None)
+        if node is not None:
+            self.forget(node)
+            node.parent = target
+            target.children[name] = node

@@ -1,0 +1,71 @@
+"""Who will own what is unpacked: maps of ids, and whether the caller may give files away at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unpacker.errors import UnsafeEntryError, UsageError
+
+_ID_END = 2**32 - 1
+POLICIES = ("auto", "keep", "self")
+
+
+@dataclass(frozen=True, slots=True)
+class IdMap:
+    """Ids ``container`` to ``container + size - 1`` of the image become ``host`` and following on disk."""
+
+    container: int
+    host: int
+    size: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> IdMap:
+        """Read ``CONTAINER:HOST[:SIZE]``.
+
+        Raises:
+            UsageError: It is not two or three numbers in the range of ids.
+        """
+        parts = text.split(":")
+        if len(parts) not in (2, 3) or not all(part.isascii() and part.isdigit() for part in parts):
+            raise UsageError(f"id map {text!r} is not CONTAINER:HOST[:SIZE]")
+        found = cls(*(int(part) for part in parts))
+        if not found.size or max(found.container, found.host) + found.size > _ID_END:
+            raise UsageError(f"id map {text!r} leaves the range of ids, 0 to {_ID_END - 1}")
+        return found
+
+
+class Owners:
+    """Turns the owner of an entry into the owner to set on disk.
+
+    Args:
+        apply: Whether to call chown at all (`unpacker.tree.probe.may_chown` answers for ``auto``).
+        required: Whether an owner that cannot be set is an error instead of a counted loss (``keep``).
+        uid_map, gid_map: Maps of ids; empty means that ids stay as they are.
+    """
+
+    def __init__(
+        self, *, apply: bool, required: bool = False, uid_map: Sequence[IdMap] = (), gid_map: Sequence[IdMap] = ()
+    ) -> None:
+        self.apply = apply
+        self.required = required
+        self._uids = tuple(uid_map)
+        self._gids = tuple(gid_map)
+        self.mapped = bool(self._uids or self._gids)
+
+    def map(self, uid: int, gid: int) -> tuple[int, int]:
+        """Give the ids on the host.
+
+        Raises:
+            UnsafeEntryError: There is a map, and it leaves this id out.
+        """
+        return _mapped(uid, self._uids, "uid"), _mapped(gid, self._gids, "gid")
+
+
+def _mapped(number: int, ranges: tuple[IdMap, ...], kind: str) -> int:
+    if not ranges:
+        return number
+    for known in ranges:
+        if known.container <= number < known.container + known.size:
+            return known.host + number - known.container
+    raise UnsafeEntryError(f"{kind} {number} is in no range of --{kind}-map")
