@@ -1,0 +1,43 @@
+"""Texts of options to values of the library."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+from unpacker.errors import UsageError
+from unpacker.limits import DEFAULT, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
+_MOST_DIGITS = 18
+
+
+def limits(settings: Sequence[str]) -> Limits:
+    """Read ``NAME=VALUE`` settings over the default limits; the last one of a name counts.
+
+    Raises:
+        UsageError: There is no limit of this name, or the value is no positive number.
+    """
+    known = {field.name for field in fields(Limits)}
+    changes = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in known:
+            raise UsageError(f"--limit {setting}: no limit of this name", advice=f"limits: {', '.join(sorted(known))}")
+        if not equals:
+            raise UsageError(f"--limit {setting}: not NAME=VALUE", advice=f"for example --limit {name}=20G")
+        changes[name] = _number(value.strip(), setting)
+    return replace(DEFAULT, **changes)
+
+
+def _number(text: str, setting: str) -> int:
+    digits, shift = (text[:-1], _UNITS[text[-1].upper()]) if text[-1:].upper() in _UNITS else (text, 0)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS and int(digits)):
+        raise UsageError(
+            f"--limit {setting}: not a positive whole number", advice="write 4096, or 20G (K M G T: powers of 1024)"
+        )
+    return int(digits) << shift
