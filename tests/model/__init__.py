@@ -1,0 +1,1 @@
+"""The reference model of layer application, and what it is tested with."""
