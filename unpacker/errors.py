@@ -277,8 +277,8 @@ class LayerCountError(IntegrityError):
         return f"manifest {self.manifest}: {self.layers} layers, but its config has {self.diff_ids} diff_ids"
 
 
-class InLayer:
-    """The place of an error inside a layer: which layer, where in its tar stream, at which entry."""
+class InLayerError(UnpackError):
+    """An error with a place inside a layer: which layer, where in its tar stream, at which entry.  Never raised itself."""
 
     layer: str | None = None
     entry: bytes | None = None
@@ -295,7 +295,7 @@ class InLayer:
 
 
 @dataclass(eq=False)
-class CorruptLayerError(InLayer, IntegrityError):
+class CorruptLayerError(InLayerError, IntegrityError):
     """A compressed stream or a tar archive that is broken; ``offset`` counts decompressed bytes."""
 
     code: ClassVar[str] = "corrupt-layer"
@@ -337,7 +337,7 @@ class UnsupportedError(ContentError):
 
 
 @dataclass(eq=False)
-class UnsafeEntryError(InLayer, ContentError):
+class UnsafeEntryError(InLayerError, ContentError):
     """A tar entry that no root filesystem can hold, or that would reach out of it."""
 
     code: ClassVar[str] = "unsafe-entry"
@@ -351,7 +351,7 @@ class UnsafeEntryError(InLayer, ContentError):
 
 
 @dataclass(eq=False)
-class LimitError(InLayer, ContentError):
+class LimitError(InLayerError, ContentError):
     """More of something than `unpacker.limits.Limits` allows; ``limit`` is the name of the field there."""
 
     code: ClassVar[str] = "limit"

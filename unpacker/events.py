@@ -22,6 +22,8 @@ class LossKind(StrEnum):
     """an extended attribute refused by the filesystem or to the caller."""
     MODE = "mode"
     """mode bits that did not stay."""
+    LINK = "link"
+    """a hard link that became a copy: the filesystem has no (more) hard links."""
     MTIME = "mtime"
     """a time outside of what the filesystem can hold."""
 

@@ -27,7 +27,7 @@ from unpacker.archive.header import (
     prefix,
     text,
 )
-from unpacker.errors import CorruptLayerError, InLayer, LimitError, UnpackError, UnsafeEntryError
+from unpacker.errors import CorruptLayerError, InLayerError, LimitError, UnpackError, UnsafeEntryError
 from unpacker.limits import DEFAULT, Limits
 
 _KINDS = {
@@ -115,7 +115,7 @@ class TarReader:
                         raise CorruptLayerError("the archive ends behind an extension header, before its entry")
                     return
                 entry = self._header(block, offset, pending)
-            except InLayer as error:
+            except InLayerError as error:
                 if error.offset is None:
                     error.offset = offset
                 raise
@@ -237,7 +237,8 @@ class TarReader:
         if block[345] and (before := prefix(block, magic)):
             name = before + b"/" + name
         if kind is None:
-            return self._unknown(flag, name, length)
+            self._unknown(flag, name, length)
+            return None
         entry = Entry(kind, name, offset)
         numbers = self._numbers  # owners, modes and times repeat from file to file
         try:
@@ -403,7 +404,7 @@ class TarReader:
 
 def name_of(error: UnpackError, entry: Entry | None) -> None:
     """Add the entry that was at work to an error that lacks it."""
-    if isinstance(error, InLayer) and error.entry is None and entry is not None:
+    if isinstance(error, InLayerError) and error.entry is None and entry is not None:
         error.entry = entry.name
         if error.offset is None:
             error.offset = entry.offset

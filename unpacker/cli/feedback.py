@@ -130,6 +130,8 @@ def loss_line(kind: LossKind, number: int, sample: str | None) -> str:
             what = f"extended attributes of {entries}"
         case LossKind.MODE:
             what = f"mode bits of {entries}"
+        case LossKind.LINK:
+            what = f"{count(number, 'hard link')}, copied instead"
         case LossKind.MTIME:
             what = f"time of {entries}"
     return f"not applied: {what}" + (f" ({sample})" if sample else "")

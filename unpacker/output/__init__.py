@@ -1,0 +1,1 @@
+"""What becomes of verified layers: a directory at DEST."""

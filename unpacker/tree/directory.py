@@ -11,18 +11,32 @@ change a directory's time.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
+from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from unpacker.tree.remove import remove_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from unpacker.tree.attributes import Attributes
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 WORKING_MODE = 0o700
 _MOST_OPEN = 128
+
+
+class Other(Enum):
+    """Something that is neither a directory nor a symbolic link."""
+
+    OTHER = "other"
+
+
+OTHER = Other.OTHER
 
 
 class Directory:
@@ -113,6 +127,29 @@ class Tree:
             os.close(oldest.descriptor)
             oldest.descriptor = -1
 
+    @contextmanager
+    def held(self, node: Directory) -> Iterator[int]:
+        """Give a descriptor of a directory that stays valid while others are asked for."""
+        descriptor = os.dup(self.descriptor(node))
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def look(self, node: Directory, name: bytes) -> Directory | bytes | Other | None:
+        """Say what has a name in a directory: a directory, a symbolic link (its target), something else, or nothing."""
+        child = node.children.get(name)
+        if child is not None:
+            return child
+        try:
+            return os.readlink(name, dir_fd=self.descriptor(node))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return OTHER
+
     def make(self, parent: Directory, name: bytes) -> Directory:
         """Make a directory and its node.
 
@@ -141,7 +178,13 @@ class Tree:
             stack.extend(gone.children.values())
 
     def move(self, parent: Directory, name: bytes, into: Tree, target: Directory) -> None:
-        """Rename one thing, be it a whole subtree, to the same name in a directory of another tree, replacing a file."""
+        """Rename one thing, be it a whole subtree, to the same name in a directory of another tree.
+
+        What has the name there is replaced, unless one of the two is a directory.
+
+        Raises:
+            NotADirectoryError, IsADirectoryError, FileExistsError: One of the two is a directory.
+        """
         os.rename(name, name, src_dir_fd=self.descriptor(parent), dst_dir_fd=into.descriptor(target))
         node = parent.children.pop(name, None)
         if node is not None:

@@ -1,0 +1,57 @@
+"""The record of one staged layer: what its files alone do not say."""
+
+from __future__ import annotations
+
+from unpacker.events import LossKind
+
+
+class Losses:
+    """What could not be applied, counted by kind, with one example of each."""
+
+    __slots__ = ("counts", "samples")
+
+    def __init__(self) -> None:
+        self.counts: dict[LossKind, int] = {}
+        self.samples: dict[LossKind, tuple[bytes, str]] = {}
+
+    def add(self, kind: LossKind, path: bytes, reason: str) -> None:
+        """Count one."""
+        count = self.counts.get(kind, 0)
+        self.counts[kind] = count + 1
+        if not count:
+            self.samples[kind] = (path, reason)
+
+    def update(self, other: Losses) -> None:
+        """Count all of another record."""
+        for kind, count in other.counts.items():
+            if kind not in self.counts:
+                self.samples[kind] = other.samples[kind]
+            self.counts[kind] = self.counts.get(kind, 0) + count
+
+
+class Changes:
+    """What a layer asks of the layers below, and what staging it without them took for granted.
+
+    Attributes:
+        opaque: Directories whose content below is hidden, as components.
+        whiteouts: Paths that are hidden, as components.
+        assumed: Paths (from the layer's root, joined) that were taken for directories of the layers below, in the order
+            of the entries.  Where one of them is a symbolic link there, the staged tree is wrong.
+        unresolved: Why the layer cannot be staged without the layers below at all; None if it could.
+        skipped: Paths that would be devices if the caller might make them: hard links may mean them.
+        losses: What could not be applied.
+        entries: Tar entries read.
+        tar_bytes: Decompressed bytes read.
+    """
+
+    __slots__ = ("assumed", "entries", "losses", "opaque", "skipped", "tar_bytes", "unresolved", "whiteouts")
+
+    def __init__(self) -> None:
+        self.opaque: list[list[bytes]] = []
+        self.whiteouts: list[list[bytes]] = []
+        self.assumed: list[bytes] = []
+        self.unresolved: str | None = None
+        self.skipped: set[bytes] = set()
+        self.losses = Losses()
+        self.entries = 0
+        self.tar_bytes = 0

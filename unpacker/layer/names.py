@@ -1,0 +1,94 @@
+"""Names of entries: paths as components, and the whiteouts among them (layer.md, Whiteouts).
+
+Pure functions over bytes.  ``./a``, ``a``, ``/a``, ``a//b/..`` and ``a/`` all name one path; what climbs above the root
+stays at it, as in a chroot.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from unpacker.errors import UnsafeEntryError, quoted
+
+Components = list[bytes]
+
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+AUFS = b".wh..wh."
+LINK_STORE = b".wh..wh.plnk"
+"""Where AUFS kept files with several names; layers that it wrote hold hard links into this directory."""
+
+_COMPONENT_MOST = 255
+
+
+class Role(Enum):
+    """What an entry is for, by its name alone."""
+
+    PLAIN = "makes what it says"
+    WHITEOUT = "hides one name of the layers below"
+    OPAQUE = "hides all that the layers below have in its directory"
+    LINK_STORE = "a file of AUFS that hard links of the layer may mean"
+    DROPPED = "AUFS's own, which no tree ever shows"
+
+
+def components(name: bytes) -> Components:
+    """Give the components of a path, lexically; ``..`` at the root stays there."""
+    found: Components = []
+    for component in name.split(b"/"):
+        if component == b"..":
+            del found[-1:]
+        elif component not in (b"", b"."):
+            found.append(component)
+    return found
+
+
+def climbs(name: bytes) -> bool:
+    """Whether a path leads above the root on its way, wherever it ends."""
+    depth = 0
+    for component in name.split(b"/"):
+        if component == b"..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif component not in (b"", b"."):
+            depth += 1
+    return False
+
+
+def check(path: Components, most: int) -> None:
+    """Refuse what Linux has no name for.
+
+    Raises:
+        UnsafeEntryError: A component is longer than 255 bytes, or the path longer than ``most``.
+    """
+    if any(len(component) > _COMPONENT_MOST for component in path):
+        raise UnsafeEntryError(f"a component of more than {_COMPONENT_MOST} bytes in the name")
+    if sum(map(len, path)) + len(path) - 1 > most:
+        raise UnsafeEntryError(f"a name of more than {most} bytes")
+
+
+def role(path: Components) -> Role:
+    """Tell whiteouts from files.
+
+    Only a regular file should be a whiteout, but the name decides: no tree may ever show a name that begins with
+    ``.wh.``, as the next program that makes a layer of it would turn it into a deletion.
+
+    Raises:
+        UnsafeEntryError: A whiteout that names nothing, or the directory itself, or its parent (umoci 0.4.7 removes the
+            parent of its root filesystem for ``.wh...``); or something below a whiteout.
+    """
+    *parents, last = path
+    for parent in parents:
+        if parent.startswith(WHITEOUT):
+            if not parent.startswith(AUFS):
+                raise UnsafeEntryError(f"{quoted(parent)} is a whiteout, and nothing can be below one")
+            return Role.LINK_STORE if parents == [LINK_STORE] else Role.DROPPED
+    if not last.startswith(WHITEOUT):
+        return Role.PLAIN
+    if last == OPAQUE:
+        return Role.OPAQUE
+    if last.startswith(AUFS):
+        return Role.DROPPED
+    if last in (WHITEOUT, WHITEOUT + b".", WHITEOUT + b".."):
+        raise UnsafeEntryError("a whiteout of nothing that has a name")
+    return Role.WHITEOUT

@@ -1,0 +1,21 @@
+"""How layers are applied, whichever layer it is: one value, handed down the whole way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unpacker.limits import DEFAULT, Limits
+
+if TYPE_CHECKING:
+    from unpacker.tree.owners import Owners
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a caller has decided, and what was found out about the process."""
+
+    owners: Owners
+    umask: int
+    keep_dirlinks: bool = False
+    limits: Limits = DEFAULT

@@ -1,0 +1,159 @@
+"""The bytes of one layer: read once, verified and decompressed and hashed again, in threads beside the caller's.
+
+::
+
+    reader thread   blob ─▶ its digest and size (`VerifiedBlob`) ─▶ decompress ─┬─▶ the caller (tar entries, files)
+    hasher thread                                                               └─▶ diff_id
+
+Decompression and both hashes leave Python's interpreter lock, so they cost the caller hardly any time.  Queues are short
+and chunks at most 1 MiB: memory stays flat whatever the layer's size.
+"""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from unpacker.archive.decompress import Decompressed
+from unpacker.errors import DiffIdMismatchError, InLayerError, UnpackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Self
+
+    from unpacker.content.blob import VerifiedBlob
+    from unpacker.limits import Limits
+    from unpacker.resolve import Layer
+
+_AHEAD = 8
+"""Chunks that the reader may be ahead of whoever is slower, the caller or the hasher."""
+
+
+class LayerStream:
+    """Iterates over the decompressed chunks of a layer; a context manager that ends its threads.
+
+    Nothing of it may be believed until `finish` has returned: only then are the digest and the size of the blob, and the
+    diff_id, known to be right, all three to the very end of the stream.
+
+    Args:
+        blob: The layer's blob, just opened; whoever opened it closes it, after this.
+        layer: What it must be.
+        limits: How much may come out.
+        on_progress: Told of the bytes of the blob read so far, in the caller's thread.
+    """
+
+    def __init__(
+        self, blob: VerifiedBlob, layer: Layer, limits: Limits, on_progress: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self._blob = blob
+        self._layer = layer
+        self._limits = limits
+        self._on_progress = on_progress
+        self._hasher = layer.diff_id.hasher()
+        self._chunks: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
+        self._to_hash: SimpleQueue[bytes | None] = SimpleQueue()
+        self._room = threading.Semaphore(2 * _AHEAD)  # each chunk takes two: one is given back by either side
+        self._stopped = False
+        self._ended = False
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._read, self._hash)]
+        self.compression: str = "none"
+        self.size = 0
+        """Decompressed bytes given so far."""
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopped = True
+        self._room.release(2)
+        for thread in self._threads:
+            thread.join()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._ended:
+            raise StopIteration
+        chunk = self._chunks.get()
+        if isinstance(chunk, bytes):
+            self._room.release()
+            self.size += len(chunk)
+            self._on_progress(self._blob.done)
+            return chunk
+        self._ended = True
+        if chunk is None:
+            self._on_progress(self._blob.done)
+            raise StopIteration
+        raise chunk
+
+    def finish(self) -> None:
+        """Read what is left, and compare all that was read with what it should be.
+
+        Bytes behind the archive's end marker count in both digests.
+
+        Raises:
+            SizeMismatchError, DigestMismatchError, DiffIdMismatchError: It is something else.
+            CorruptLayerError, LimitError: It does not decompress.
+        """
+        for _ in self:
+            pass
+        for thread in self._threads:
+            thread.join()
+        actual = self._hasher.hexdigest()
+        expected = self._layer.diff_id
+        if actual != expected.encoded:
+            raise DiffIdMismatchError(
+                layer=str(self._layer.descriptor.digest),
+                index=self._layer.index,
+                expected=str(expected),
+                actual=f"{expected.algorithm}:{actual}",
+            )
+
+    def blame(self, error: UnpackError) -> UnpackError:
+        """Give the error that says most: that the blob has been damaged, if it has been, else ``error`` with its place.
+
+        What a decompressor or a tar reader makes of damaged bytes leads nobody to the cause, so the rest of the blob is
+        read to see whether its digest is right.
+        """
+        self.__exit__()
+        try:
+            self._blob.drain()
+        except UnpackError as damage:
+            damage.__cause__ = error
+            return damage
+        except OSError:
+            pass  # what was wrong already is still the first thing to say
+        if isinstance(error, InLayerError) and error.layer is None:
+            error.layer = str(self._layer.descriptor.digest)
+        return error
+
+    # -- the threads -------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        try:
+            chunks = Decompressed(self._blob.read, self._limits)
+            self.compression = chunks.compression
+            for chunk in chunks:
+                self._room.acquire()
+                self._room.acquire()
+                if self._stopped:
+                    break
+                self._to_hash.put(chunk)
+                self._chunks.put(chunk)
+            else:
+                # Trailing bytes that a decompressor did not want are part of the blob all the same.
+                self._blob.drain()
+                self._chunks.put(None)
+        except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
+            self._chunks.put(error)
+        finally:
+            self._to_hash.put(None)
+
+    def _hash(self) -> None:
+        while (chunk := self._to_hash.get()) is not None:
+            self._hasher.update(chunk)
+            self._room.release()

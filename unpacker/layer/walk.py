@@ -1,0 +1,168 @@
+"""Where a path leads inside the root: component by component, on directory nodes, symbolic links followed as in a chroot.
+
+A path of an image never reaches a system call.  Each component is looked up in the directory before it, first among what
+the layer itself has made, then in the view of the layers below; ``..`` and absolute links stay inside the root.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unpacker.errors import LimitError
+from unpacker.tree.directory import OTHER, Directory, Other
+
+if TYPE_CHECKING:
+    from unpacker.layer.below import Below
+    from unpacker.tree.directory import Tree
+
+_MOST_HOPS = 40
+"""Symbolic links on one path, the kernel's own limit."""
+
+
+class LoopError(Exception):
+    """A path with more symbolic links on it than the kernel would follow."""
+
+
+class UnknownError(Exception):
+    """Only the layers below can tell, and there is no view of them."""
+
+
+class Place:
+    """A directory: as the layer itself has made it, as the layers below have it, or both.
+
+    Attributes:
+        own: Its node in the layer's own tree; None if only the layers below have it.
+        below: What the layers below have there; None if nothing, if it is hidden, or if there is no view of them.
+    """
+
+    __slots__ = ("below", "own")
+
+    def __init__(self, own: Directory | None, below: Below | None) -> None:
+        self.own = own
+        self.below = below
+
+
+def hides_all_below(node: Directory | None) -> bool:
+    """Whether nothing of the layers below can be in a directory: it, or one above it, replaced what was there."""
+    while node is not None:
+        if node.opaque:
+            return True
+        node = node.parent
+    return False
+
+
+class Walk:
+    """Walks over one layer's own tree, and the view of those below it.
+
+    Args:
+        tree: What the layer has made so far.
+        below: The root of the view; None if there is nothing below, or no view.
+        known: Whether ``below`` is all there is; else what the own tree lacks may be below, and nobody can say.
+        assumed: Where to note each directory that is made for want of a view, by its path.
+        most: How many bytes a path may have.
+    """
+
+    def __init__(self, tree: Tree, below: Below | None, *, known: bool, assumed: list[bytes], most: int) -> None:
+        self._tree = tree
+        self._below = below
+        self._known = known
+        self._assumed = assumed
+        self._most = most
+        self.root = Place(tree.root, below)
+
+    def to(self, path: list[bytes], *, make: bool) -> Place | None:
+        """Give the directory at a path; None if there is none.
+
+        With ``make``, what is missing on the way is made as an implied directory, what is in the way is replaced by one,
+        and the place has an own node.
+
+        Raises:
+            LoopError: Too many symbolic links.
+            UnknownError: What is missing may be below; never with ``make``, which takes it for a directory and notes it.
+        """
+        way = [self.root]
+        waiting = path[::-1]
+        hops = 0
+        while waiting:
+            component = waiting.pop()
+            if component in (b"", b"."):
+                continue
+            if component == b"..":
+                way[1:] = way[1:-1]
+                continue
+            found = self._step(way[-1], component, make=make)
+            if found is None:
+                return None
+            if isinstance(found, Place):
+                way.append(found)
+                continue
+            hops += 1
+            if hops > _MOST_HOPS:
+                raise LoopError
+            waiting += found.split(b"/")[::-1]
+            if found.startswith(b"/"):
+                del way[1:]
+        return way[-1]
+
+    def look(self, place: Place, name: bytes) -> Place | bytes | Other | None:
+        """Say what has a name in a directory: a directory, a symbolic link (its target), something else, or nothing.
+
+        Raises:
+            UnknownError: The layer itself has nothing of this name, and the layers below may have.
+        """
+        if place.own is not None:
+            found = self._tree.look(place.own, name)
+            if isinstance(found, Directory):
+                return Place(found, self._behind(place, found))
+            if found is not None:
+                return found
+            if not self._known and not hides_all_below(place.own):
+                raise UnknownError
+        if place.below is None:
+            return None
+        under = place.below.look(name)
+        return under if under is None or isinstance(under, bytes | Other) else Place(None, under)
+
+    def make(self, parent: Directory, name: bytes) -> Directory:
+        """Make a directory where the layer itself has nothing yet."""
+        length = parent.length + len(name)
+        if length > self._most:
+            raise LimitError("path_bytes", self._most, length, "bytes of a path")
+        return self._tree.make(parent, name)
+
+    def replace(self, parent: Directory, name: bytes) -> Directory:
+        """Make a directory in place of something that the layer itself has made; nothing below can show through."""
+        self._tree.remove(parent, name)
+        child = self.make(parent, name)
+        child.opaque = True
+        return child
+
+    def _step(self, place: Place, name: bytes, *, make: bool) -> Place | bytes | None:
+        """Look one component up, or make it."""
+        try:
+            found = self.look(place, name)
+        except UnknownError:
+            if not make or place.own is None:
+                raise
+            self._assumed.append(place.own.path(name))
+            return Place(self.make(place.own, name), None)
+        if isinstance(found, Place) and make and found.own is None and place.own is not None:
+            found.own = self.make(place.own, name)
+        if found is None or found is OTHER:
+            if not make or place.own is None:
+                return None
+            return Place(self._implied(place.own, name, in_the_way=found is OTHER), None)
+        assert not isinstance(found, Other)
+        return found
+
+    def _implied(self, parent: Directory, name: bytes, *, in_the_way: bool) -> Directory:
+        """Make a directory that no entry speaks of; what is in its way may be the layer's own, or below."""
+        if in_the_way and self._tree.look(parent, name) is not None:
+            return self.replace(parent, name)
+        return self.make(parent, name)
+
+    def _behind(self, place: Place, child: Directory) -> Below | None:
+        if place.below is None or child.opaque:
+            return None
+        found = place.below.look(child.name)
+        return None if found is None or isinstance(found, bytes | Other) else found

@@ -1,0 +1,157 @@
+"""The main job, on one screen: an image of a layout becomes a root filesystem at DEST."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from unpacker.content.labels import UNCOMPRESSED
+from unpacker.content.layout import Layout
+from unpacker.errors import LossError, UnpackError, UsageError, quoted
+from unpacker.events import LossKind, Lost, OnEvent, Report, Resolved, Warned, ignore
+from unpacker.layer.rules import Rules
+from unpacker.limits import DEFAULT, Limits
+from unpacker.output.directory import Rootfs, build
+from unpacker.resolve import Layer, Reference, Resolution, resolve
+from unpacker.spec.platforms import Platform
+from unpacker.tree.attributes import Applier, implied
+from unpacker.tree.finish import finish_directories, finish_root
+from unpacker.tree.owners import POLICIES, IdMap, Owners
+from unpacker.tree.probe import may_chown, umask
+from unpacker.tree.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def unpack(
+    source: str | os.PathLike[str],
+    dest: str | os.PathLike[str],
+    *,
+    platform: str | Platform | None = None,
+    force: bool = False,
+    owner: str = "auto",
+    uid_map: Sequence[IdMap] = (),
+    gid_map: Sequence[IdMap] = (),
+    strict: bool = False,
+    keep_dirlinks: bool = False,
+    labels: bool = True,
+    limits: Limits = DEFAULT,
+    on_event: OnEvent = ignore,
+) -> Report:
+    """Unpack an image: DEST is there when every byte is verified, or not at all.
+
+    Args:
+        source: ``LAYOUT[:TAG][@DIGEST]``.
+        dest: A directory to make; one that is there must be empty, or ``force`` be set.
+        platform: ``os[/architecture[/variant]]`` of the image; None is this host's.
+        force: Replace a ``dest`` that is not empty, in one step.
+        owner: ``auto`` sets the image's owners if the caller may, ``keep`` sets them or fails, ``self`` sets none.
+        uid_map, gid_map: Which ids of the image become which ids on disk; none means that they stay.
+        strict: Fail if anything cannot be applied.
+        keep_dirlinks: Let a directory's entry leave a symbolic link to a directory in its place.
+        labels: Note each verified layer's diff_id as ``containerd.io/uncompressed`` in the layout.
+        limits: How much the image may ask for.
+        on_event: Told what happens, in this thread.
+
+    Raises:
+        UnpackError: See `unpacker.errors`.
+        OSError: A system call failed on the host's side; its notes say at what.
+    """
+    started = time.monotonic()
+    reference = Reference.parse(os.fspath(source))
+    layout = Layout.open(reference.layout)
+    wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+    told = _Teller(on_event)
+    image = resolve(layout, reference, wanted, limits, told)
+    told(_resolved(image))
+    with Workspace(os.fspath(dest), force=force) as workspace:
+        owners = _owners(owner, uid_map, gid_map, workspace)
+        rules = Rules(owners=owners, umask=umask(), keep_dirlinks=keep_dirlinks, limits=limits)
+
+        def verified(layer: Layer) -> None:
+            if labels:
+                _label(layout, layer, told)
+
+        rootfs = build(layout, image.layers, workspace, rules, on_event=told, on_verified=verified)
+        with rootfs.tree as tree:
+
+            def lose(kind: LossKind, path: bytes, reason: str) -> None:
+                rootfs.losses.add(kind, path, reason)
+                told(Lost(kind=kind, path=path, reason=reason))
+
+            def finish(root: int) -> None:
+                finish_root(root, tree.root.attributes or implied(), applier)
+                if strict:
+                    _refuse_losses(rootfs)
+
+            applier = Applier(owners, lose, rules.umask)
+            finish_directories(tree, applier)
+            if strict:
+                _refuse_losses(rootfs)
+            workspace.publish(rootfs.name, tree.descriptor(tree.root), finish)
+    return _report(image, rootfs, os.fspath(dest), told.warnings, time.monotonic() - started)
+
+
+class _Teller:
+    """Passes events on, and keeps the warnings for the report."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self.warnings: list[str] = []
+
+    def __call__(self, event: object) -> None:
+        if isinstance(event, Warned):
+            self.warnings.append(event.message)
+        self._on_event(event)  # type: ignore[arg-type]
+
+
+def _resolved(image: Resolution) -> Resolved:
+    return Resolved(
+        name=image.name,
+        manifest=str(image.manifest_descriptor.digest),
+        platform=str(image.platform),
+        layers=len(image.layers),
+        size=sum(layer.descriptor.size for layer in image.layers),
+    )
+
+
+def _owners(policy: str, uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], workspace: Workspace) -> Owners:
+    if policy not in POLICIES:
+        raise UsageError(f"owner {quoted(policy)}", f"one of {', '.join(POLICIES)}")
+    apply = policy == "keep" or (policy == "auto" and may_chown(workspace.descriptor))
+    return Owners(apply=apply, required=policy == "keep", uid_map=uid_map, gid_map=gid_map)
+
+
+def _label(layout: Layout, layer: Layer, on_event: OnEvent) -> None:
+    """Note what a verified layer decompresses to; labels are a convenience, and stop nobody's work."""
+    try:
+        layout.labels.set(layer.descriptor.digest, {UNCOMPRESSED: str(layer.diff_id)})
+    except (UnpackError, OSError) as error:
+        on_event(Warned(message=f"layer {layer.descriptor.digest}: no label written: {error}"))
+
+
+def _refuse_losses(rootfs: Rootfs) -> None:
+    counts, samples = rootfs.losses.counts, rootfs.losses.samples
+    if counts:
+        path, reason = next(iter(samples.values()))
+        raise LossError(losses={str(kind): count for kind, count in counts.items()}, first=f"{quoted(path)}: {reason}")
+
+
+def _report(image: Resolution, rootfs: Rootfs, dest: str, warnings: list[str], seconds: float) -> Report:
+    return Report(
+        name=image.name,
+        manifest=str(image.manifest_descriptor.digest),
+        platform=str(image.platform),
+        dest=dest,
+        layers=len(image.layers),
+        entries=rootfs.entries,
+        blob_bytes=sum(layer.descriptor.size for layer in image.layers),
+        tar_bytes=rootfs.tar_bytes,
+        seconds=seconds,
+        chain_id=str(image.layers[-1].chain_id) if image.layers else None,
+        losses=rootfs.losses.counts,
+        loss_samples={kind: f"{quoted(path)}: {reason}" for kind, (path, reason) in rootfs.losses.samples.items()},
+        warnings=warnings,
+    )
