@@ -90,6 +90,7 @@ class Stager:
         self._on_loss = on_loss
         self._walk = Walk(tree, below, known=known, assumed=self.changes.assumed, most=limits.path_bytes)
         self._applier = Applier(owners, self._lose, umask)
+        self._aufs = store.make(store.root, b"aufs")
         self._pending: dict[int, Entry] = {}  # by the inode of the file that stands in for the link's target
         self._places: dict[bytes, Place] = {}
         self._forget_places()
@@ -190,7 +191,7 @@ class Stager:
         elif role is Role.WHITEOUT:
             self.changes.whiteouts.append([*path[:-1], path[-1].removeprefix(WHITEOUT)])
         elif role is Role.LINK_STORE and entry.kind is Kind.FILE:
-            self._file(Place(self._store.root, None), path[-1], entry, tree=self._store)
+            self._file(Place(self._aufs, None), path[-1], entry, tree=self._store)
 
     def _refuse(self, why: str) -> None:
         """Refuse an entry, or leave that to the staging with the view: a link may lead elsewhere then.
@@ -332,6 +333,9 @@ class Stager:
         """Give a file one more name; its owner, mode and times stay as they are, whatever this entry says of them."""
         assert place.own is not None
         try:
+            if self._has_directory(place, name):
+                # It is gone before the link's target is looked for, which may have been in it.
+                self._stand_in(place.own, name, entry)
             if not self._link(place.own, name, entry):
                 self._stand_in(place.own, name, entry)
         except UnknownError:
@@ -345,6 +349,12 @@ class Stager:
             self._refuse(f"a hard link to {quoted(entry.link)}, which is a directory")
         except Skipped:
             self._skip(place, name, entry, "hard link to a device that was not made")
+
+    def _has_directory(self, place: Place, name: bytes) -> bool:
+        try:
+            return isinstance(self._walk.look(place, name), Place)
+        except UnknownError:
+            return False
 
     def _link(self, directory: Directory, name: bytes, entry: Entry) -> bool:
         """Make a hard link; False if there is nothing (yet) that it could be a link to."""
@@ -400,9 +410,9 @@ class Stager:
         """
         path = names.components(entry.link)
         if path[:1] == [LINK_STORE]:
-            if len(path) != 2 or self._store.look(self._store.root, path[1]) is None:  # noqa: PLR2004
+            if len(path) != 2 or self._store.look(self._aufs, path[1]) is None:  # noqa: PLR2004
                 return None
-            return Place(self._store.root, None), path[1], self._store
+            return Place(self._aufs, None), path[1], self._store
         if not path:
             raise IsADirectoryError
         parent = self._walk.to(path[:-1], make=False)
@@ -421,14 +431,16 @@ class Stager:
         return parent, last, self._tree
 
     def _stand_in(self, directory: Directory, name: bytes, entry: Entry) -> None:
-        """Put an empty file where a hard link will be: its target may come later in the layer."""
+        """Put an empty file where a hard link will be: its target may come later in the layer.
 
-        def make(at: int) -> None:
-            descriptor = os.open(name, _CREATE, 0o600, dir_fd=at)
-            self._pending[os.fstat(descriptor).st_ino] = entry
-            os.close(descriptor)
-
-        self._make(Place(directory, None), name, make)
+        It has a second name aside, so that no other file gets its inode if it is replaced.
+        """
+        aside = b"stand-in-%d" % len(self._pending)
+        own = self._store.descriptor(self._store.root)
+        descriptor = os.open(aside, _CREATE, 0o600, dir_fd=own)
+        self._pending[os.fstat(descriptor).st_ino] = entry
+        os.close(descriptor)
+        self._make(Place(directory, None), name, lambda at: os.link(aside, name, src_dir_fd=own, dst_dir_fd=at))
 
     def _resolve_pending(self) -> None:
         """Make the hard links whose target came after them, links to such links among them.
