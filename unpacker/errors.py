@@ -278,7 +278,7 @@ class LayerCountError(IntegrityError):
 
 
 class InLayerError(UnpackError):
-    """An error with a place inside a layer: which layer, where in its tar stream, at which entry.  Never raised itself."""
+    """An error with a place inside a layer: which one, where in its tar stream, which entry.  Never raised itself."""
 
     layer: str | None = None
     entry: bytes | None = None

@@ -1,0 +1,1 @@
+"""Bytes to entries: a blob is decompressed (`decompress`) and read as a tar archive (`reader`), strictly."""

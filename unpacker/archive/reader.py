@@ -2,8 +2,8 @@
 
 The standard library's reader is not used, since a broken header ends an archive *silently* for it, negative sizes pass,
 and times lose their nanoseconds.  This one ends in one of three ways: the end marker (two zero blocks), the end of the
-stream at an entry's boundary (``umoci insert`` and other writers leave out the marker, and even the last padding), or an
-error that names the offset.
+stream at an entry's boundary (``umoci insert`` and others leave out the marker, and even the last padding), or an error
+that names the offset.
 
 What is refused although some reader takes it: a second long name or pax header for one entry, a name given by both pax
 and GNU headers that differs, global pax headers that rename or resize, data behind links, directories and devices,
@@ -12,10 +12,9 @@ unknown types.  Each of them is read in two ways by two programs, which is how a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from unpacker.archive import pax, sparse
-from unpacker.spec.entry import Entry, Kind
 from unpacker.archive.header import (
     BLOCK,
     FIELDS,
@@ -29,6 +28,10 @@ from unpacker.archive.header import (
 )
 from unpacker.errors import CorruptLayerError, InLayerError, LimitError, UnpackError, UnsafeEntryError
 from unpacker.limits import DEFAULT, Limits
+from unpacker.spec.entry import Entry, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _KINDS = {
     b"0": Kind.FILE,

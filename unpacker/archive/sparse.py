@@ -1,18 +1,21 @@
 """Sparse files in tar: the map of where a file's stored data belongs, in the four ways that GNU tar has written it.
 
 Old GNU (typeflag ``S``, map in the header and blocks behind it), and pax 0.0 (repeated records), 0.1 (one record) and
-1.0 (the map stands before the data).  Reading only the data would give a shorter, wrong file without any error, so a map
-that is not understood is an error.
+1.0 (the map stands before the data).  Reading only the data would give a shorter, wrong file without any error, so a
+map that is not understood is an error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from unpacker.archive.header import BLOCK, number
 from unpacker.archive.pax import Records, decimal
 from unpacker.errors import CorruptLayerError, LimitError
-from unpacker.limits import Limits
+
+if TYPE_CHECKING:
+    from unpacker.limits import Limits
 
 Segments = list[tuple[int, int]]
 Take = Callable[[int], bytes]

@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unpacker.archive.reader import TarReader
-from unpacker.errors import UnpackError
+from unpacker.errors import UnpackError, quoted
 from unpacker.events import LayerProgress, LayerStarted, LossKind, Lost, Warned, ignore
-from unpacker.errors import quoted
 from unpacker.layer.stage import Stager
 from unpacker.layer.stream import LayerStream
 from unpacker.spec.mediatypes import layer_compression
@@ -64,17 +63,7 @@ def stage_layer(
         on_event(Lost(kind=kind, path=path, reason=reason))
 
     with layout.blob(layer.descriptor) as blob, LayerStream(blob, layer, rules.limits, progress) as stream:
-        stager = Stager(
-            tree,
-            store,
-            owners=rules.owners,
-            umask=rules.umask,
-            below=below,
-            known=known,
-            keep_dirlinks=rules.keep_dirlinks,
-            limits=rules.limits,
-            on_loss=lose,
-        )
+        stager = Stager(tree, store, rules, below=below, known=known, on_loss=lose)
         reader = TarReader(stream, rules.limits)
         try:
             stager.run(reader)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from unpacker.events import LossKind
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unpacker.events import LossKind
 
 
 class Losses:

@@ -18,7 +18,8 @@ AUFS = b".wh..wh."
 LINK_STORE = b".wh..wh.plnk"
 """Where AUFS kept files with several names; layers that it wrote hold hard links into this directory."""
 
-_COMPONENT_MOST = 255
+COMPONENT_MOST = 255
+"""Bytes of one component, Linux's NAME_MAX."""
 
 
 class Role(Enum):
@@ -61,8 +62,8 @@ def check(path: Components, most: int) -> None:
     Raises:
         UnsafeEntryError: A component is longer than 255 bytes, or the path longer than ``most``.
     """
-    if any(len(component) > _COMPONENT_MOST for component in path):
-        raise UnsafeEntryError(f"a component of more than {_COMPONENT_MOST} bytes in the name")
+    if any(len(component) > COMPONENT_MOST for component in path):
+        raise UnsafeEntryError(f"a component of more than {COMPONENT_MOST} bytes in the name")
     if sum(map(len, path)) + len(path) - 1 > most:
         raise UnsafeEntryError(f"a name of more than {most} bytes")
 

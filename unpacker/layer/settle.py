@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from unpacker.layer.walk import LoopError, Walk
 from unpacker.limits import DEFAULT
-from unpacker.tree.directory import Directory, Tree
 
 if TYPE_CHECKING:
     from unpacker.layer.changes import Changes
+    from unpacker.tree.directory import Directory, Tree
 
 Path = tuple[bytes, ...]
 
@@ -107,7 +107,7 @@ def _is_void(path: Path, own: Tree, below: Tree, walk: Walk, *, keep_dirlinks: b
     """Whether whiteouts stand below something that their own layer puts in the way of what is below.
 
     That is a file or a symbolic link which the layer itself has in the end (``umoci repack`` writes such whiteouts, and
-    ``umoci unpack`` then deletes files through the link), or a directory of the layer in place of a symbolic link below.
+    ``umoci unpack`` then deletes files through the link), or a directory of the layer in place of a link below.
     """
     here = own.root
     for depth, name in enumerate(path, 1):

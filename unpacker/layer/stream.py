@@ -2,8 +2,8 @@
 
 ::
 
-    reader thread   blob ─▶ its digest and size (`VerifiedBlob`) ─▶ decompress ─┬─▶ the caller (tar entries, files)
-    hasher thread                                                               └─▶ diff_id
+    reader thread   blob ─▶ digest, size (`VerifiedBlob`) ─▶ decompress ─┬─▶ the caller (tar entries, files)
+    hasher thread                                                        └─▶ diff_id
 
 Decompression and both hashes leave Python's interpreter lock, so they cost the caller hardly any time.  Queues are short
 and chunks at most 1 MiB: memory stays flat whatever the layer's size.
@@ -33,8 +33,8 @@ _AHEAD = 8
 class LayerStream:
     """Iterates over the decompressed chunks of a layer; a context manager that ends its threads.
 
-    Nothing of it may be believed until `finish` has returned: only then are the digest and the size of the blob, and the
-    diff_id, known to be right, all three to the very end of the stream.
+    Nothing of it may be believed until `finish` has returned: only then are the digest and the size of the blob, and
+    the diff_id, known to be right, all three to the very end of the stream.
 
     Args:
         blob: The layer's blob, just opened; whoever opened it closes it, after this.

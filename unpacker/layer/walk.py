@@ -1,7 +1,7 @@
-"""Where a path leads inside the root: component by component, on directory nodes, symbolic links followed as in a chroot.
+"""Where a path leads inside the root: component by component, on directory nodes, links followed as in a chroot.
 
-A path of an image never reaches a system call.  Each component is looked up in the directory before it, first among what
-the layer itself has made, then in the view of the layers below; ``..`` and absolute links stay inside the root.
+A path of an image never reaches a system call.  Each component is looked up in the directory before it, first among
+what the layer itself has made, then in the view of the layers below; ``..`` and absolute links stay inside the root.
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ class Place:
         self.own = own
         self.below = below
 
+    @property
+    def node(self) -> Directory:
+        """The node in the layer's own tree, where one is known to be: after a walk that makes what is missing."""
+        if self.own is None:
+            raise LookupError("a directory of the layers below only")
+        return self.own
+
 
 def hides_all_below(node: Directory | None) -> bool:
     """Whether nothing of the layers below can be in a directory: it, or one above it, replaced what was there."""
@@ -73,12 +80,12 @@ class Walk:
     def to(self, path: list[bytes], *, make: bool) -> Place | None:
         """Give the directory at a path; None if there is none.
 
-        With ``make``, what is missing on the way is made as an implied directory, what is in the way is replaced by one,
-        and the place has an own node.
+        With ``make``, what is missing on the way is made as an implied directory, and what is in the way is replaced by
+        one; the place is then there, and has an own node.
 
         Raises:
             LoopError: Too many symbolic links.
-            UnknownError: What is missing may be below; never with ``make``, which takes it for a directory and notes it.
+            UnknownError: What is missing may be below.  Not with ``make``, which takes it for a directory and notes it.
         """
         way = [self.root]
         waiting = path[::-1]
@@ -148,11 +155,10 @@ class Walk:
             return Place(self.make(place.own, name), None)
         if isinstance(found, Place) and make and found.own is None and place.own is not None:
             found.own = self.make(place.own, name)
-        if found is None or found is OTHER:
+        if found is None or isinstance(found, Other):
             if not make or place.own is None:
                 return None
             return Place(self._implied(place.own, name, in_the_way=found is OTHER), None)
-        assert not isinstance(found, Other)
         return found
 
     def _implied(self, parent: Directory, name: bytes, *, in_the_way: bool) -> Directory:

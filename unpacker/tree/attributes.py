@@ -12,10 +12,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from unpacker.events import LossKind
 from unpacker.spec.entry import Entry, Kind
-from unpacker.tree.owners import Owners
+
+if TYPE_CHECKING:
+    from unpacker.tree.owners import Owners
 
 OnLoss = Callable[[LossKind, bytes, str], None]
 

@@ -1,7 +1,7 @@
 """Writes the content of a file: all of it, but for the zeros, which become holes.
 
-A hole reads as zeros and takes no space.  Images hold many: databases, disk images, ``lastlog`` (a file of 300 GB that is
-all hole filled many a disk, moby#5419).
+A hole reads as zeros and takes no space.  Images hold many: databases, disk images, ``lastlog`` (one of 300 GB, all
+hole, filled many a disk, moby#5419).
 """
 
 from __future__ import annotations

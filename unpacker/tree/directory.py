@@ -22,6 +22,7 @@ from unpacker.tree.remove import remove_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
     from unpacker.tree.attributes import Attributes
 
@@ -55,7 +56,7 @@ class Directory:
     def __init__(self, parent: Directory | None, name: bytes) -> None:
         self.parent = parent
         self.name = name
-        self.length = 0 if parent is None else parent.length + len(name) + 1
+        self.length: int = 0 if parent is None else parent.length + len(name) + 1
         self.children: dict[bytes, Directory] = {}
         self.attributes: Attributes | None = None
         self.opaque = False
@@ -83,7 +84,7 @@ class Tree:
         self.root.descriptor = descriptor
         self._open: deque[Directory] = deque()
 
-    def __enter__(self) -> Tree:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from unpacker.tree.attributes import Applier, Attributes, implied
-from unpacker.tree.directory import Directory, Tree
+
+if TYPE_CHECKING:
+    from unpacker.tree.directory import Directory, Tree
 
 
 def finish_directories(tree: Tree, applier: Applier) -> None:
     """Give every directory of the tree, but for its root, the attributes that its node waits with.
 
-    Children come before their parent, so that a parent may lose its permissions; nothing is made or removed any more, so
-    that times stay.
+    Children come before their parent, so that a parent may lose its permissions; nothing is made or removed any more,
+    so that times stay.
     """
     stack: list[tuple[Directory, bool]] = [(child, False) for child in tree.root.children.values()]
     while stack:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from unpacker.errors import UnsafeEntryError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ID_END = 2**32 - 1
 POLICIES = ("auto", "keep", "self")

@@ -1,8 +1,8 @@
 """The private place beside DEST where everything is made, and the one rename by which DEST appears.
 
-``.NAME.unpack-XXXXXXXX`` is a sibling of DEST, so that it is on the same filesystem; it is ``0700`` all the time, as what
-is made in it may be setuid and is not verified yet (CVE-2021-41091 was such a directory left open).  Its owner holds a
-lock on it: one that nobody holds is what a killed run left behind, and the next run for the same DEST removes it.
+``.NAME.unpack-XXXXXXXX`` is a sibling of DEST, so that it is on the same filesystem; it is ``0700`` all the time, as
+what is made in it may be setuid and is not verified yet (CVE-2021-41091 was such a directory left open).  Its owner
+holds a lock on it: one that nobody holds is what a killed run left behind, and the next run for the same DEST removes it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from unpacker.errors import DestinationError
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree
 from unpacker.tree.remove import remove_at
 from unpacker.tree.rename import exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
 
 _NAME_MOST = 200
 _INHERITED_ACLS = ("system.posix_acl_default", "system.posix_acl_access")
@@ -46,7 +50,7 @@ class Workspace:
         self._name = b""
         self.descriptor = -1
 
-    def __enter__(self) -> Workspace:
+    def __enter__(self) -> Self:
         try:
             self._inspect()
             self._make()
@@ -163,7 +167,7 @@ class Workspace:
             DestinationError: Something has come to DEST in the meantime.
         """
         if self._inside:
-            self._publish_inside(name, root, finish)
+            self._publish_inside(root, finish)
             return
         finish(root)
         mode = os.fstat(root).st_mode & 0o7777
@@ -188,7 +192,7 @@ class Workspace:
                 raise DestinationError(path=self.dest, why="has been filled by somebody else in the meantime") from None
             raise
 
-    def _publish_inside(self, name: bytes, root: int, finish: Callable[[int], None]) -> None:
+    def _publish_inside(self, root: int, finish: Callable[[int], None]) -> None:
         """Move the children up into DEST, which keeps its inode; take them back if that fails half-way."""
         moved: list[str] = []
         try:

@@ -1,4 +1,4 @@
-"""What stands in for a hard link where the filesystem cannot make one: a copy with the same attributes."""
+"""Copies one file with all its attributes: what stands in for a hard link where the filesystem cannot make one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _CHUNK = 1 << 20
 _COPY_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def copy_instead(source: int, name: bytes, directory: int, new: bytes) -> None:
-    """Copy a file or a symbolic link between two directories, given by their descriptors.
+def copy_entry(source: int, name: bytes, directory: int, new: bytes) -> None:
+    """Copy a file that is no directory between two directories, given by their descriptors.
 
     Some filesystems have no hard links, some count only so many for a file (ext4: 65,000), and the kernel may refuse
     links to what belongs to others (fs.protected_hardlinks).  A copy holds the same, and takes its space once more.
 
     Raises:
         FileExistsError: The new name is taken.
-        OSError: It is neither a regular file nor a symbolic link, or the copy failed.
+        OSError: The copy failed.
     """
     status = os.stat(name, dir_fd=source, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
