@@ -2,7 +2,7 @@
 
 ``.NAME.unpack-XXXXXXXX`` is a sibling of DEST, so that it is on the same filesystem; it is ``0700`` all the time, as
 what is made in it may be setuid and is not verified yet (CVE-2021-41091 was such a directory left open).  Its owner
-holds a lock on it: one that nobody holds is what a killed run left behind, and the next run for the same DEST removes it.
+holds a lock on it: one that nobody holds is what a killed run left behind, and the next run for that DEST removes it.
 """
 
 from __future__ import annotations
