@@ -33,8 +33,13 @@ doing (see `unpacker.tree`); the command line gives it exit status 6.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from unpacker.record import Fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, dataclass_transform
+else:
+    from unpacker.record import dataclass_transform
 
 
 def quoted(name: bytes | str) -> str:
@@ -58,10 +63,23 @@ def _listed(names: tuple[str, ...], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+@dataclass_transform(kw_only_default=True)
 class UnpackError(Exception):
-    """What this package raises when an image cannot be unpacked; catch this one to catch them all."""
+    """What this package raises when an image cannot be unpacked; catch this one to catch them all.
+
+    The facts of an error are the annotated names of its class, as in a `unpacker.record.Record`.
+    """
 
     code: ClassVar[str] = "error"
+    _fields: ClassVar[Fields] = Fields()
+
+    def __init_subclass__(cls, *, kw_only: bool = True) -> None:
+        cls._fields = cls._fields.extended(cls.__annotations__, kw_only=kw_only)
+
+    def __init__(self, *values: Any, **given: Any) -> None:
+        super().__init__(*values)
+        if self._fields.names:  # a family by itself is an exception like any other
+            self.__dict__.update(self._fields.bind(type(self), values, given))
 
     @property
     def hint(self) -> str | None:
@@ -69,12 +87,12 @@ class UnpackError(Exception):
         return None
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by facts: the classes below take keywords only, which ``Exception`` alone would not restore."""
-        return _restore, (type(self), self.__dict__)
+        """Pickle by facts: the classes below take keywords, which ``Exception`` alone would not restore."""
+        return _restore, (type(self), self.args, self.__dict__)
 
 
-def _restore(kind: type[UnpackError], facts: dict[str, object]) -> UnpackError:
-    error = kind.__new__(kind)
+def _restore(kind: type[UnpackError], values: tuple[object, ...], facts: dict[str, object]) -> UnpackError:
+    error = kind.__new__(kind, *values)
     error.__dict__.update(facts)
     return error
 
@@ -82,8 +100,7 @@ def _restore(kind: type[UnpackError], facts: dict[str, object]) -> UnpackError:
 # -- 2: what was asked for cannot be read ------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
-class UsageError(UnpackError):
+class UsageError(UnpackError, kw_only=False):
     """A reference, a platform or an option that cannot be read."""
 
     code: ClassVar[str] = "usage"
@@ -108,7 +125,6 @@ class NotFoundError(UnpackError):
     code: ClassVar[str] = "not-found"
 
 
-@dataclass(eq=False, kw_only=True)
 class LayoutNotFoundError(NotFoundError):
     """No OCI image layout at this path (image-layout.md)."""
 
@@ -120,7 +136,6 @@ class LayoutNotFoundError(NotFoundError):
         return f"{self.path}: not an OCI image layout: {self.why}"
 
 
-@dataclass(eq=False, kw_only=True)
 class ReferenceNotFoundError(NotFoundError):
     """No image of this name or digest in the layout."""
 
@@ -139,7 +154,6 @@ class ReferenceNotFoundError(NotFoundError):
         return f"the layout has: {_listed(self.available)}" if self.available else "the layout names no image"
 
 
-@dataclass(eq=False, kw_only=True)
 class AmbiguousReferenceError(NotFoundError):
     """More than one image, and nothing says which."""
 
@@ -158,7 +172,6 @@ class AmbiguousReferenceError(NotFoundError):
         return f"choose one of: {_listed(self.available)}"
 
 
-@dataclass(eq=False, kw_only=True)
 class PlatformNotFoundError(NotFoundError):
     """No manifest for this platform in the index."""
 
@@ -178,7 +191,6 @@ class PlatformNotFoundError(NotFoundError):
         return f"the index has: {_listed(self.available)}; choose one with --platform"
 
 
-@dataclass(eq=False, kw_only=True)
 class BlobNotFoundError(NotFoundError):
     """A blob that the image names is not in the layout, which a layout may leave out (image-layout.md, Blobs)."""
 
@@ -205,7 +217,6 @@ class IntegrityError(UnpackError):
     code: ClassVar[str] = "integrity"
 
 
-@dataclass(eq=False, kw_only=True)
 class DocumentError(IntegrityError):
     """A JSON document that is damaged, or breaks the specification.
 
@@ -223,7 +234,6 @@ class DocumentError(IntegrityError):
         return f"{place}: expected {self.expected}, found {self.found}"
 
 
-@dataclass(eq=False, kw_only=True)
 class SizeMismatchError(IntegrityError):
     """A blob of another size than its descriptor says; ``actual`` may be a lower bound, as reading stops at once."""
 
@@ -238,7 +248,6 @@ class SizeMismatchError(IntegrityError):
         return f"blob {self.digest}: size mismatch: expected {self.expected} bytes, actual {least}{self.actual} bytes"
 
 
-@dataclass(eq=False, kw_only=True)
 class DigestMismatchError(IntegrityError):
     """A blob whose bytes give another digest than its name."""
 
@@ -250,7 +259,6 @@ class DigestMismatchError(IntegrityError):
         return f"blob {self.expected}: digest mismatch: expected {self.expected}, actual {self.actual}"
 
 
-@dataclass(eq=False, kw_only=True)
 class DiffIdMismatchError(IntegrityError):
     """A layer that decompresses to something else than the config's diff_id says (config.md, Layer DiffID)."""
 
@@ -264,7 +272,6 @@ class DiffIdMismatchError(IntegrityError):
         return f"layer {self.index} ({self.layer}): diff_id mismatch: expected {self.expected}, actual {self.actual}"
 
 
-@dataclass(eq=False, kw_only=True)
 class LayerCountError(IntegrityError):
     """The manifest has not as many layers as the config has diff_ids."""
 
@@ -294,15 +301,11 @@ class InLayerError(UnpackError):
         return " ".join(parts) + ": " if parts else ""
 
 
-@dataclass(eq=False)
-class CorruptLayerError(InLayerError, IntegrityError):
+class CorruptLayerError(InLayerError, IntegrityError, kw_only=False):
     """A compressed stream or a tar archive that is broken; ``offset`` counts decompressed bytes."""
 
     code: ClassVar[str] = "corrupt-layer"
     what: str
-    layer: str | None = None
-    entry: bytes | None = None
-    offset: int | None = None
 
     def __str__(self) -> str:
         return self.place() + self.what
@@ -317,7 +320,6 @@ class ContentError(UnpackError):
     code: ClassVar[str] = "content"
 
 
-@dataclass(eq=False, kw_only=True)
 class UnsupportedError(ContentError):
     """A kind of thing that this program does not handle: ``subject`` has a ``kind`` (media type …) of ``found``."""
 
@@ -336,22 +338,17 @@ class UnsupportedError(ContentError):
         return f"supported: {_listed(self.supported)}" if self.supported else None
 
 
-@dataclass(eq=False)
-class UnsafeEntryError(InLayerError, ContentError):
+class UnsafeEntryError(InLayerError, ContentError, kw_only=False):
     """A tar entry that no root filesystem can hold, or that would reach out of it."""
 
     code: ClassVar[str] = "unsafe-entry"
     what: str
-    layer: str | None = None
-    entry: bytes | None = None
-    offset: int | None = None
 
     def __str__(self) -> str:
         return self.place() + self.what
 
 
-@dataclass(eq=False)
-class LimitError(InLayerError, ContentError):
+class LimitError(InLayerError, ContentError, kw_only=False):
     """More of something than `unpacker.limits.Limits` allows; ``limit`` is the name of the field there."""
 
     code: ClassVar[str] = "limit"
@@ -359,9 +356,6 @@ class LimitError(InLayerError, ContentError):
     allowed: int
     found: int
     what: str
-    layer: str | None = None
-    entry: bytes | None = None
-    offset: int | None = None
 
     def __str__(self) -> str:
         return f"{self.place()}{self.what}: {self.found}, more than the limit of {self.allowed}"
@@ -372,7 +366,6 @@ class LimitError(InLayerError, ContentError):
         return f"if you trust the image, raise the limit: --limit {self.limit}={self.found}"
 
 
-@dataclass(eq=False, kw_only=True)
 class LossError(ContentError):
     """Something could not be applied, and ``strict`` was asked for; ``losses`` counts by kind."""
 
@@ -399,7 +392,6 @@ class FilesystemError(UnpackError):
     code: ClassVar[str] = "filesystem"
 
 
-@dataclass(eq=False, kw_only=True)
 class DestinationError(FilesystemError):
     """DEST cannot be used as it is."""
 

@@ -6,9 +6,10 @@ raises stops the unpack, and nothing is left behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+
+from unpacker.record import Record
 
 
 class LossKind(StrEnum):
@@ -28,8 +29,7 @@ class LossKind(StrEnum):
     """a time outside of what the filesystem can hold."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
+class Resolved(Record):
     """The image is chosen and its documents are verified; layers come next."""
 
     name: str
@@ -44,8 +44,7 @@ class Resolved:
     """Bytes of all layer blobs together, as stored."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerStarted:
+class LayerStarted(Record):
     """A layer's blob is about to be read."""
 
     index: int
@@ -53,8 +52,7 @@ class LayerStarted:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerProgress:
+class LayerProgress(Record):
     """More of a layer's blob has been read; comes often."""
 
     index: int
@@ -62,8 +60,7 @@ class LayerProgress:
     """Bytes of the stored blob read so far, of this layer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerApplied:
+class LayerApplied(Record):
     """A layer is verified to the end of its stream and staged."""
 
     index: int
@@ -75,15 +72,13 @@ class LayerApplied:
     """Decompressed bytes of the layer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warned:
+class Warned(Record):
     """Something odd that does not change the result, in one sentence."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class Lost(Record):
     """Something of one entry could not be applied."""
 
     kind: LossKind
@@ -99,8 +94,7 @@ def ignore(event: Event) -> None:
     """Do nothing with an event: the default listener."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Report:
+class Report(Record):
     """What an unpack did, for the caller who wants it after the fact."""
 
     name: str
@@ -118,8 +112,8 @@ class Report:
     """Wall time of the whole unpack."""
     chain_id: str | None = None
     """ChainID of the top layer (config.md), None for an image without layers."""
-    losses: dict[LossKind, int] = field(default_factory=dict)
+    losses: Mapping[LossKind, int] = {}
     """How many entries lost something, by kind."""
-    loss_samples: dict[LossKind, str] = field(default_factory=dict)
+    loss_samples: Mapping[LossKind, str] = {}
     """One sentence an example for each kind of loss."""
-    warnings: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()

@@ -6,11 +6,10 @@ real images need and far below what hurts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from unpacker.record import Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Record):
     """What an image may ask for at most; a field set higher trusts the image more."""
 
     document_bytes: int = 8 << 20

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unpacker.errors import (
@@ -31,6 +30,7 @@ from unpacker.errors import (
 )
 from unpacker.events import OnEvent, Warned, ignore
 from unpacker.limits import DEFAULT, Limits
+from unpacker.record import Record
 from unpacker.spec.chain import chain_ids
 from unpacker.spec.digest import Digest, InvalidDigestError
 from unpacker.spec.documents import Config, Index, Manifest
@@ -62,8 +62,7 @@ _ATTESTATION = ("vnd.docker.reference.type", "attestation-manifest")
 # -- what was asked for ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Record, kw_only=False):
     """Which image of which layout."""
 
     layout: str
@@ -130,8 +129,7 @@ def _cuts(text: str) -> Iterator[int]:
 # -- what was found ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class Layer(Record):
     """A stored blob and what it is in the image."""
 
     index: int
@@ -141,8 +139,7 @@ class Layer:
     chain_id: Digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
+class Resolution(Record):
     """One image, its documents verified and checked against each other; its layers have not been looked at."""
 
     name: str

@@ -153,5 +153,5 @@ def _report(image: Resolution, rootfs: Rootfs, dest: str, warnings: list[str], s
         chain_id=str(image.layers[-1].chain_id) if image.layers else None,
         losses=rootfs.losses.counts,
         loss_samples={kind: f"{quoted(path)}: {reason}" for kind, (path, reason) in rootfs.losses.samples.items()},
-        warnings=warnings,
+        warnings=tuple(warnings),
     )

@@ -67,7 +67,7 @@ def test_the_examples_cover_the_tree_of_errors() -> None:
     def below(kind: type[Exception]) -> set[type[Exception]]:
         return {kind}.union(*(below(child) for child in kind.__subclasses__() if child.__module__ == errors.__name__))
 
-    families = {errors.NotFoundError, errors.IntegrityError, errors.ContentError}
+    families = {errors.NotFoundError, errors.IntegrityError, errors.ContentError, errors.InLayerError}
 
     assert below(errors.UnpackError) - families == {
         type(error) for _, _, error in EXAMPLES if isinstance(error, errors.UnpackError)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from base64 import b64decode
 from binascii import Error as Base64Error
-from urllib.parse import unquote_to_bytes
 
 from unpacker.errors import CorruptLayerError
 
@@ -89,6 +88,8 @@ def xattr(key: bytes, value: bytes) -> tuple[bytes, bytes] | None:
     if key.startswith(SCHILY_XATTR):
         name = key[len(SCHILY_XATTR) :]
     elif key.startswith(LIBARCHIVE_XATTR):
+        from urllib.parse import unquote_to_bytes  # noqa: PLC0415 -- slow to import, and only bsdtar writes these
+
         name = unquote_to_bytes(key[len(LIBARCHIVE_XATTR) :])
         try:
             value = b64decode(value.rstrip(b"=") + b"=" * (-len(value.rstrip(b"=")) % 4), validate=True)

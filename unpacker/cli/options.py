@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from unpacker.errors import UsageError
@@ -21,7 +20,7 @@ def limits(settings: Sequence[str]) -> Limits:
     Raises:
         UsageError: There is no limit of this name, or the value is no positive number.
     """
-    known = {field.name for field in fields(Limits)}
+    known = set(vars(DEFAULT))
     changes = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -31,7 +30,7 @@ def limits(settings: Sequence[str]) -> Limits:
         if not equals:
             raise UsageError(f"--limit {setting}: not NAME=VALUE", advice=f"for example --limit {name}=20G")
         changes[name] = _number(value.strip(), setting)
-    return replace(DEFAULT, **changes)
+    return DEFAULT.changed(**changes)
 
 
 def _number(text: str, setting: str) -> int:

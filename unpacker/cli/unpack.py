@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from unpacker.cli import options, streams
@@ -45,4 +44,4 @@ def run(arguments: Namespace) -> int:
 
 def as_dict(report: Report) -> dict[str, object]:
     """Give a report as ``--format json`` prints it: as a failure, but for the facts."""
-    return {"code": "ok", "message": None, "hint": None, "exit_status": 0, **asdict(report)}
+    return {"code": "ok", "message": None, "hint": None, "exit_status": 0, **vars(report)}

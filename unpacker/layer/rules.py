@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unpacker.limits import DEFAULT, Limits
+from unpacker.record import Record
 
 if TYPE_CHECKING:
     from unpacker.tree.owners import Owners
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(Record):
     """What a caller has decided, and what was found out about the process."""
 
     owners: Owners

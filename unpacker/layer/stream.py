@@ -5,8 +5,8 @@
     reader thread   blob ─▶ digest, size (`VerifiedBlob`) ─▶ decompress ┬─▶ the caller (tar entries, files)
     hasher thread                                                       └─▶ diff_id
 
-Decompression and both hashes leave Python's interpreter lock, so they cost the caller hardly any time.  Queues are short
-and chunks at most 1 MiB: memory stays flat whatever the layer's size.
+Decompression and both hashes leave Python's interpreter lock, so they cost the caller hardly any time.  Queues are
+short and chunks at most 1 MiB: memory stays flat whatever the layer's size.
 """
 
 from __future__ import annotations

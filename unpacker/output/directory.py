@@ -5,7 +5,6 @@ The base layer's tree *is* the merged tree; each further layer is staged in a tr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from unpacker.events import Event, LayerApplied, LayerProgress, OnEvent, ignore
@@ -24,17 +23,25 @@ if TYPE_CHECKING:
     from unpacker.tree.workspace import Workspace
 
 
-@dataclass(slots=True)
 class Rootfs:
-    """The layers merged so far, and what is to be told of them."""
+    """The layers merged so far, and what is to be told of them.
 
-    name: bytes
-    """Of the tree's directory in the workspace."""
-    tree: Tree
-    losses: Losses = field(default_factory=Losses)
-    entries: int = 0
-    tar_bytes: int = 0
-    skipped: set[bytes] = field(default_factory=set)
+    Attributes:
+        name: Of the tree's directory in the workspace.
+        tree: The tree; whoever has this closes it.
+        losses: What could not be applied.
+        entries: Tar entries applied, over all layers.
+        tar_bytes: Bytes of the layers decompressed.
+        skipped: Paths of devices that could not be made.
+    """
+
+    def __init__(self, name: bytes, tree: Tree) -> None:
+        self.name = name
+        self.tree = tree
+        self.losses = Losses()
+        self.entries = 0
+        self.tar_bytes = 0
+        self.skipped: set[bytes] = set()
 
     def add(self, changes: Changes) -> None:
         """Take over what a layer's record says."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import binascii
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from unpacker.record import Record
 from unpacker.spec import mediatypes
 from unpacker.spec.digest import Digest, InvalidDigestError
 from unpacker.spec.platforms import Platform
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from unpacker.spec.strictjson import Value
 
 _INT64 = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Descriptor:
+class Descriptor(Record):
     """Media type, digest and size of a blob, and what else is known of it."""
 
     media_type: str
@@ -27,7 +28,7 @@ class Descriptor:
     """The blob itself, where it is embedded; as untrusted as the file would be."""
     urls: tuple[str, ...] = ()
     """Where else it could be had; never fetched."""
-    annotations: dict[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = {}
     platform: Platform | None = None
     """What it is for; None also where os or architecture is left out."""
     artifact_type: str | None = None

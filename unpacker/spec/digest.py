@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unpacker.errors import UnsupportedError, quoted
+from unpacker.record import Record
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -36,8 +36,7 @@ class InvalidDigestError(ValueError):
         return f"invalid digest {quoted(self.text)}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Digest:
+class Digest(Record, kw_only=False):
     """The hash of some bytes, with the name of its algorithm; `parse` validates, the plain constructor trusts."""
 
     algorithm: str
@@ -70,6 +69,9 @@ class Digest:
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.encoded}"
+
+    def __lt__(self, other: Digest) -> bool:
+        return (self.algorithm, self.encoded) < (other.algorithm, other.encoded)
 
     @property
     def supported(self) -> bool:

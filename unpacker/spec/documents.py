@@ -6,11 +6,11 @@ to the other, and a ``mediaType`` inside that is not the one its descriptor gave
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unpacker.errors import LimitError, UnsupportedError
 from unpacker.limits import DEFAULT, Limits
+from unpacker.record import Record
 from unpacker.spec.descriptor import Descriptor, read_digest
 from unpacker.spec.mediatypes import INDEXES, MANIFESTS
 from unpacker.spec.platforms import Platform
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from unpacker.spec.strictjson import Value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Index:
+class Index(Record):
     """An image index or manifest list: descriptors of manifests, of other indexes, or of anything."""
 
     media_type: str | None
@@ -65,8 +64,7 @@ class Index:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(Record):
     """A config and layers: a container image, or any artifact in its clothes."""
 
     media_type: str | None
@@ -114,8 +112,7 @@ class Manifest:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Record):
     """What an image is for and what its layers are; how to run it (``raw["config"]``) is not looked at here."""
 
     os: str

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unpacker.errors import UsageError, quoted
+from unpacker.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +33,7 @@ _KNOWN_ARCHITECTURES = frozenset({"386", "amd64", "arm", "arm64", "loong64", "mi
 _MACHINES = {"i386": "386", "i486": "386", "i586": "386", "i686": "386", "loongarch64": "loong64"}
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Record, kw_only=False):
     """What an image is for, in the words of Go's GOOS and GOARCH."""
 
     os: str
@@ -60,9 +59,9 @@ class Platform:
         host = cls.host()
         lone = cls(name, name).normalized()
         if lone.os in _KNOWN_OS:
-            return replace(host, os=lone.os, os_version=version, os_features=tuple(features))
+            return host.changed(os=lone.os, os_version=version, os_features=tuple(features))
         if lone.architecture in _KNOWN_ARCHITECTURES and "(" not in text:
-            return replace(lone, os=host.os)
+            return lone.changed(os=host.os)
         raise UsageError(f"platform {quoted(text)} is neither a known OS nor a known architecture", f"write {_FORM}")
 
     @classmethod

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unpacker.errors import UnsafeEntryError, UsageError
+from unpacker.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +14,7 @@ _ID_END = 2**32 - 1
 POLICIES = ("auto", "keep", "self")
 
 
-@dataclass(frozen=True, slots=True)
-class IdMap:
+class IdMap(Record, kw_only=False):
     """Ids ``container`` to ``container + size - 1`` of the image become ``host`` and following on disk."""
 
     container: int

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -123,7 +122,7 @@ class Workspace:
 
     def _make(self) -> None:
         while self.descriptor < 0:
-            self._name = self._prefix + secrets.token_hex(4).encode()
+            self._name = self._prefix + os.urandom(4).hex().encode()
             os.mkdir(self._name, WORKING_MODE, dir_fd=self._holder)
             self.descriptor = os.open(self._name, OPEN_DIRECTORY, dir_fd=self._holder)
             fcntl.flock(self.descriptor, fcntl.LOCK_EX)
