@@ -1,7 +1,7 @@
 """The view of the layers below: what staging and settling may ask about them.
 
-Two ways to hold layers answer it: a tree into which they were merged (`Merged`), and a stack of directories, one a
-layer, as overlayfs has them.
+Three ways to see layers answer it: a tree into which they were merged (`Merged`), a stack of directories, one a layer,
+as overlayfs has them (`unpacker.layer.stack`), and either of them without what the layer at work hides (`Covered`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
-from unpacker.tree.directory import Directory
+from unpacker.tree.directory import Directory, Other
 
 if TYPE_CHECKING:
-    from unpacker.tree.directory import Other, Tree
+    from unpacker.tree.directory import Tree
+
+Path = tuple[bytes, ...]
 
 
 class Below(Protocol):
@@ -35,23 +37,68 @@ class Below(Protocol):
 class Merged:
     """One directory of a tree into which the layers below were merged."""
 
-    __slots__ = ("_node", "_skipped", "_tree")
+    __slots__ = ("_skipped", "node", "tree")
 
     def __init__(self, tree: Tree, node: Directory, skipped: set[bytes]) -> None:
-        self._tree = tree
-        self._node = node
+        self.tree = tree
+        self.node = node
         self._skipped = skipped
 
     def look(self, name: bytes) -> Merged | bytes | Other | None:
         """See `Below`."""
-        found = self._tree.look(self._node, name)
-        return Merged(self._tree, found, self._skipped) if isinstance(found, Directory) else found
+        found = self.tree.look(self.node, name)
+        return Merged(self.tree, found, self._skipped) if isinstance(found, Directory) else found
 
     def link(self, name: bytes, directory: int, new: bytes) -> None:
         """See `Below`; here the two names share the file itself."""
-        own = self._tree.descriptor(self._node)
+        own = self.tree.descriptor(self.node)
         os.link(name, new, src_dir_fd=own, dst_dir_fd=directory, follow_symlinks=False)
 
     def skipped(self, name: bytes) -> bool:
         """See `Below`."""
-        return self._node.path(name) in self._skipped
+        return self.node.path(name) in self._skipped
+
+
+class Hidden:
+    """What one layer hides of those below it, by the real paths of directories there: names, or all that is in one."""
+
+    __slots__ = ("all", "names")
+
+    def __init__(self) -> None:
+        self.names: dict[Path, set[bytes]] = {}
+        self.all: set[Path] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.all)
+
+    def covers(self, path: Path, name: bytes) -> bool:
+        """Whether a name in a directory is hidden."""
+        return path in self.all or name in self.names.get(path, ())
+
+
+class Covered:
+    """One directory of the layers below, without what is hidden."""
+
+    __slots__ = ("_hidden", "below", "path")
+
+    def __init__(self, below: Below, hidden: Hidden, path: Path = ()) -> None:
+        self.below = below
+        self.path = path
+        self._hidden = hidden
+
+    def look(self, name: bytes) -> Covered | bytes | Other | None:
+        """See `Below`."""
+        if self._hidden.covers(self.path, name):
+            return None
+        found = self.below.look(name)
+        if found is None or isinstance(found, bytes | Other):
+            return found
+        return Covered(found, self._hidden, (*self.path, name))
+
+    def link(self, name: bytes, directory: int, new: bytes) -> None:
+        """See `Below`."""
+        self.below.link(name, directory, new)
+
+    def skipped(self, name: bytes) -> bool:
+        """See `Below`."""
+        return self.below.skipped(name)

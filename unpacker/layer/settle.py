@@ -1,10 +1,11 @@
 """Settle: a staged layer meets the layers below it, in chain order.  Names move, data does not.
 
-Three steps, each of them called once a layer::
+Four steps, each of them called once a layer::
 
-    hide      what the layer's whiteouts hide goes away below
-    agrees    whether what staging took for granted holds; if not, the layer is staged again with the view
-    merge     the layer's files move into the tree of the layers below, whole subtrees by one rename where they are new
+    hidden     what the layer's whiteouts hide of the layers below
+    agrees     whether what staging took for granted holds; if not, the layer is staged again with the view
+    remove     what is hidden goes away          } where the layers are merged into one tree;
+    merge      the layer's files move in         } `unpacker.layer.overlay` does both for layers that stay apart
 
 Whiteouts go first, whatever their place in the archive, since they hide what is below and nothing of their own layer.
 """
@@ -14,51 +15,66 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from unpacker.layer.below import Covered, Hidden
 from unpacker.layer.walk import LoopError, Walk
 from unpacker.limits import DEFAULT
+from unpacker.tree.directory import Other
 
 if TYPE_CHECKING:
+    from unpacker.layer.below import Below, Path
     from unpacker.layer.changes import Changes
     from unpacker.tree.directory import Directory, Tree
 
-Path = tuple[bytes, ...]
 
-
-def hide(own: Tree, changes: Changes, below: Tree, *, keep_dirlinks: bool = False) -> None:
-    """Remove from the tree of the layers below what a layer hides.
+def hidden(own: Tree, changes: Changes, below: Below, *, keep_dirlinks: bool = False) -> Hidden:
+    """Find what a layer hides: its whiteouts, the links on their way followed, as far as they find anything.
 
     Shallow whiteouts come first, so that a directory which is hidden as a whole is no parent any more.
     """
-    hidden: dict[Path, list[bytes] | None] = {}  # None: all that is in the directory
+    asked: dict[Path, list[bytes] | None] = {}  # None: all that is in the directory
     for parents in changes.opaque:
-        hidden[tuple(parents)] = None
+        asked[tuple(parents)] = None
     for *parents, name in changes.whiteouts:
-        names = hidden.setdefault(tuple(parents), [])
+        names = asked.setdefault(tuple(parents), [])
         if names is not None:
             names.append(name)
-    if not hidden:
-        return
-    walk = _walk(below)
-    for path in sorted(hidden, key=lambda path: (len(path), path)):
-        if _is_void(path, own, below, walk, keep_dirlinks=keep_dirlinks):
+    found = Hidden()
+    if not asked:
+        return found
+    walk = _Below(Covered(below, found), own)
+    for path in sorted(asked, key=lambda path: (len(path), path)):
+        if _is_void(path, own, walk, keep_dirlinks=keep_dirlinks):
             continue
-        directory = _directory_at(walk, path)
+        directory = walk.to(path)
         if directory is None:
             continue
-        names = hidden[path]
-        for name in _all_names(below, directory) if names is None else names:
-            below.remove(directory, name)
+        names = asked[path]
+        if names is None:
+            found.all.add(directory.path)
+            continue
+        for name in names:
+            if directory.look(name) is not None:
+                found.names.setdefault(directory.path, set()).add(name)
+    return found
 
 
-def agrees(changes: Changes, below: Tree) -> bool:
-    """Whether a layer that was staged without a view means the same with these layers below it.
+def agrees(changes: Changes, below: Below) -> bool:
+    """Whether a layer that was staged without a view means the same with these layers below it, hidden things left out.
 
     A directory that staging took for one of theirs may be a file there, which it then replaces, but no symbolic link:
     what is in it would belong behind the link.
     """
-    if changes.unresolved is not None:
-        return False
-    return not any(_is_link(below, path.split(b"/")) for path in changes.assumed)
+    return changes.unresolved is None and not any(_is_link(below, path.split(b"/")) for path in changes.assumed)
+
+
+def remove(hides: Hidden, below: Tree) -> None:
+    """Remove from a merged tree what a layer hides."""
+    for path in [*hides.all, *hides.names]:
+        directory = _node_at(below, path)
+        if directory is None:
+            continue
+        for name in _all_names(below, directory) if path in hides.all else hides.names[path]:
+            below.remove(directory, name)
 
 
 def merge(own: Tree, below: Tree) -> None:
@@ -84,26 +100,37 @@ def merge(own: Tree, below: Tree) -> None:
                 below.remove(old, name)
             try:
                 own.move(new, name, below, old)
-            except (NotADirectoryError, FileExistsError):  # a directory takes the place of a file
+            except NotADirectoryError:  # a directory takes the place of a file
                 below.remove(old, name)
                 own.move(new, name, below, old)
 
 
-def _walk(tree: Tree) -> Walk:
-    """Walk over a tree that has nothing below it."""
-    return Walk(tree, None, known=True, assumed=[], most=DEFAULT.path_bytes)
+class _Below:
+    """Walks over the layers below alone."""
+
+    def __init__(self, root: Covered, own: Tree) -> None:
+        self._walk = Walk(own, root, known=True, assumed=[], most=DEFAULT.path_bytes)
+
+    def to(self, path: Path) -> Covered | None:
+        """Give the directory that a path leads to, symbolic links followed; None if it leads to none."""
+        try:
+            found = self._walk.below(list(path))
+        except LoopError:
+            return None
+        return found if isinstance(found, Covered) else None
+
+    def replaces_link(self, path: Path, *, keep_dirlinks: bool) -> bool:
+        """Whether a directory that a layer makes at a path replaces a symbolic link."""
+        try:
+            parent = self._walk.below(list(path[:-1]))
+        except LoopError:
+            return True
+        if parent is None or not isinstance(parent.look(path[-1]), bytes):
+            return False
+        return not (keep_dirlinks and self.to(path) is not None)
 
 
-def _directory_at(walk: Walk, path: Path) -> Directory | None:
-    """Give the directory that a path leads to, symbolic links followed; None if it leads to none."""
-    try:
-        found = walk.to(list(path), make=False)
-    except LoopError:
-        return None
-    return None if found is None else found.own
-
-
-def _is_void(path: Path, own: Tree, below: Tree, walk: Walk, *, keep_dirlinks: bool) -> bool:
+def _is_void(path: Path, own: Tree, walk: _Below, *, keep_dirlinks: bool) -> bool:
     """Whether whiteouts stand below something that their own layer puts in the way of what is below.
 
     That is a file or a symbolic link which the layer itself has in the end (``umoci repack`` writes such whiteouts, and
@@ -115,35 +142,32 @@ def _is_void(path: Path, own: Tree, below: Tree, walk: Walk, *, keep_dirlinks: b
         if child is None:
             return own.look(here, name) is not None
         fresh = child.attributes is not None or child.opaque
-        if fresh and _replaces_link(path[:depth], below, walk, keep_dirlinks=keep_dirlinks):
+        if fresh and walk.replaces_link(path[:depth], keep_dirlinks=keep_dirlinks):
             return True
         here = child
     return False
 
 
-def _replaces_link(path: Path, below: Tree, walk: Walk, *, keep_dirlinks: bool) -> bool:
-    """Whether the layers below have a symbolic link where the layer makes a directory."""
-    try:
-        parent = walk.to(list(path[:-1]), make=False)
-    except LoopError:
-        return True
-    if parent is None or parent.own is None or not isinstance(below.look(parent.own, path[-1]), bytes):
-        return False
-    return not (keep_dirlinks and _directory_at(walk, path) is not None)
-
-
-def _is_link(tree: Tree, path: list[bytes]) -> bool:
+def _is_link(below: Below, path: list[bytes]) -> bool:
     """Whether there is a symbolic link at a path, without following any on the way.
 
     Where something on the way is no directory, the layer has replaced it, or has been found to disagree already.
     """
-    here = tree.root
+    here = below
     for name in path[:-1]:
-        child = here.children.get(name)
-        if child is None:
+        found = here.look(name)
+        if found is None or isinstance(found, bytes | Other):
             return False
-        here = child
-    return isinstance(tree.look(here, path[-1]), bytes)
+        here = found
+    return isinstance(here.look(path[-1]), bytes)
+
+
+def _node_at(tree: Tree, path: Path) -> Directory | None:
+    """Give the node at a real path; None if it has been removed with one above it."""
+    node: Directory | None = tree.root
+    for name in path:
+        node = None if node is None else node.children.get(name)
+    return node
 
 
 def _all_names(tree: Tree, directory: Directory) -> list[bytes]:

@@ -11,6 +11,8 @@ short and chunks at most 1 MiB: memory stays flat whatever the layer's size.
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -62,8 +64,13 @@ class LayerStream:
         """Decompressed bytes given so far."""
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:  # Python's word for EAGAIN: too many processes or threads, or no memory for one
+            self._stopped = True
+            self._room.release(2)
+            raise OSError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: {error}") from error
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -71,7 +71,6 @@ class Walk:
 
     def __init__(self, tree: Tree, below: Below | None, *, known: bool, assumed: list[bytes], most: int) -> None:
         self._tree = tree
-        self._below = below
         self._known = known
         self._assumed = assumed
         self._most = most
@@ -87,7 +86,19 @@ class Walk:
             LoopError: Too many symbolic links.
             UnknownError: What is missing may be below.  Not with ``make``, which takes it for a directory and notes it.
         """
-        way = [self.root]
+        return self._from(self.root, path, make=make)
+
+    def below(self, path: list[bytes]) -> Below | None:
+        """Give the directory that a path leads to among the layers below alone; None if there is none.
+
+        Raises:
+            LoopError: Too many symbolic links.
+        """
+        found = self._from(Place(None, self.root.below), path, make=False)
+        return None if found is None else found.below
+
+    def _from(self, root: Place, path: list[bytes], *, make: bool) -> Place | None:
+        way = [root]
         waiting = path[::-1]
         hops = 0
         while waiting:

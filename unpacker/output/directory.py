@@ -110,13 +110,13 @@ def _add(
         return stage(merged.tree, below=None, known=True, on_event=on_event)
     with workspace.tree(b"layer") as own:
         changes = stage(own, below=None, known=False, on_event=on_event)
-        settle.hide(own, changes, merged.tree, keep_dirlinks=rules.keep_dirlinks)
-        agrees = settle.agrees(changes, merged.tree)
+        view = Merged(merged.tree, merged.tree.root, merged.skipped)
+        settle.remove(settle.hidden(own, changes, view, keep_dirlinks=rules.keep_dirlinks), merged.tree)
+        agrees = settle.agrees(changes, view)
         if agrees:
             settle.merge(own, merged.tree)
     workspace.discard(b"layer")
     if not agrees:
-        view = Merged(merged.tree, merged.tree.root, merged.skipped)
         with workspace.tree(b"layer") as own:
             changes = stage(own, below=view, known=True, on_event=_only_progress(on_event))
             settle.merge(own, merged.tree)
