@@ -9,7 +9,8 @@
     │   ├── ReferenceNotFoundError     no image of this name or digest in the layout
     │   ├── AmbiguousReferenceError    more than one image, and nothing says which
     │   ├── PlatformNotFoundError      no manifest for this platform
-    │   └── BlobNotFoundError          a blob that the image names is not in the layout
+    │   ├── BlobNotFoundError          a blob that the image names is not in the layout
+    │   └── IngestNotFoundError        nothing is being written under this reference
     ├── IntegrityError             the bytes are not what they are said to be                     exit 4
     │   ├── DocumentError              a JSON document that is damaged or breaks the specification
     │   ├── SizeMismatchError          a blob of another size than its descriptor says
@@ -23,7 +24,9 @@
     │   ├── LimitError                 more of something than was allowed
     │   └── LossError                  something could not be applied, and ``strict`` was asked for
     └── FilesystemError            the host's side of it                                          exit 6
-        └── DestinationError           DEST cannot be used as it is
+        ├── DestinationError           DEST cannot be used as it is
+        ├── AlreadyExistsError         what should be made is there
+        └── LockedError                somebody else is at it
 
 Each class carries its facts as attributes and writes its own sentence from them, on one line.  ``code`` is a stable
 word for programs; ``hint`` is what to try next, if there is something to try.  All of them pickle, since a layer may be
@@ -196,16 +199,30 @@ class BlobNotFoundError(NotFoundError):
 
     code: ClassVar[str] = "blob-not-found"
     digest: str
-    path: str
+    path: str | None
+    """None: the store has no files."""
     urls: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.path is None:
+            return f"blob {self.digest} is not in the store"
         return f"blob {self.digest} is not in the layout (looked for {self.path})"
 
     @property
     def hint(self) -> str | None:
         """Say that foreign layers are never fetched."""
         return "its descriptor names URLs, which are never fetched" if self.urls else None
+
+
+class IngestNotFoundError(NotFoundError):
+    """Nothing is being written to a store under this reference, nor was left unfinished."""
+
+    code: ClassVar[str] = "ingest-not-found"
+    store: str
+    ref: str
+
+    def __str__(self) -> str:
+        return f"{self.store}: no ingest {quoted(self.ref)}"
 
 
 # -- 4: not what it is said to be --------------------------------------------------------------------------------------
@@ -407,3 +424,41 @@ class DestinationError(FilesystemError):
     def hint(self) -> str | None:
         """Say what would make it usable."""
         return self.advice
+
+
+class AlreadyExistsError(FilesystemError):
+    """What should be made is there: a blob, a name; ``what`` says which, ``where`` in what."""
+
+    code: ClassVar[str] = "already-exists"
+    where: str
+    what: str
+    advice: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what} exists already"
+
+    @property
+    def hint(self) -> str | None:
+        """Say how to replace it, where that can be."""
+        return self.advice
+
+
+class LockedError(FilesystemError):
+    """Somebody else holds what this call needs, and did not let go in the time that was given."""
+
+    code: ClassVar[str] = "locked"
+    where: str
+    what: str
+    pid: int | None = None
+    """The process that holds it, if it said so."""
+    since: str | None = None
+    """Since when, in RFC 3339."""
+
+    def __str__(self) -> str:
+        holder = "somebody" if self.pid is None else f"process {self.pid}"
+        return f"{self.where}: {self.what} is held by {holder}" + ("" if self.since is None else f" since {self.since}")
+
+    @property
+    def hint(self) -> str:
+        """Say what can be done about it."""
+        return "try again when it is done; what a process holds is free at once when it ends"
