@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unpacker.content.labels import UNCOMPRESSED
 from unpacker.content.layout import Layout
-from unpacker.errors import LossError, UnpackError, UsageError, quoted
+from unpacker.errors import DestinationError, LossError, UnpackError, UsageError, quoted
 from unpacker.events import LossKind, Lost, OnEvent, Report, Resolved, Warned, ignore
 from unpacker.layer.rules import Rules
 from unpacker.limits import DEFAULT, Limits
@@ -62,6 +62,7 @@ def unpack(
     started = time.monotonic()
     reference = Reference.parse(os.fspath(source))
     layout = Layout.open(reference.layout)
+    _check_dest(os.fspath(dest), layout)
     wanted = Platform.parse(platform) if isinstance(platform, str) else platform
     told = _Teller(on_event)
     image = resolve(layout, reference, wanted, limits, told)
@@ -115,6 +116,14 @@ def _resolved(image: Resolution) -> Resolved:
         layers=len(image.layers),
         size=sum(layer.descriptor.size for layer in image.layers),
     )
+
+
+def _check_dest(dest: str, layout: Layout) -> None:
+    """Refuse what can only be a mistake."""
+    if not dest:  # an unset variable of a script; the path of nothing is that of the current directory
+        raise UsageError("DEST is empty")
+    if layout.clashes(dest):
+        raise DestinationError(path=dest, why="is the layout, or among its blobs, or has the layout in it")
 
 
 def _owners(policy: str, uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], workspace: Workspace) -> Owners:
