@@ -47,6 +47,9 @@ def number(field: bytes, name: str) -> int:
         raise CorruptLayerError(f"{name} field {field!r} is neither octal nor a base-256 number of this size")
     digits = text(field).strip(b" ")
     if not digits:
+        # Behind a leading NUL, Go's reader finds digits, GNU tar's sometimes, Python's and bsdtar's never.
+        if field.strip(b" \0"):
+            raise CorruptLayerError(f"{name} field {field!r} is not an octal number")
         return 0
     # isdigit() first: int() also takes signs, underscores, inner blanks and 0o.
     if not digits.isdigit():
@@ -60,14 +63,14 @@ def number(field: bytes, name: str) -> int:
 def checksum_matches(block: bytes, stored: int) -> bool:
     """Compare the header's checksum: the sum of its bytes with the checksum field itself as spaces.
 
-    Adler-32 holds that sum in its low half, modulo 65521, and is ten times as fast as `sum`.  Historic tars summed
-    signed bytes, which only the slow way finds.
+    Adler-32 holds that sum in its low half, modulo 65521, and is ten times as fast as `sum`; ASCII bytes cannot add up
+    to more than that.  Historic tars summed signed bytes, which only the slow way finds.
     """
-    field = block[148:156]
-    if ((adler32(block) & 0xFFFF) - 1 - sum(field) + 8 * 32 - stored) % _ADLER_MODULUS == 0:
-        return True
+    if block.isascii() and 0 <= stored < _ADLER_MODULUS:
+        return ((adler32(block) & 0xFFFF) - 1 - sum(block[148:156]) + 8 * 32 - stored) % _ADLER_MODULUS == 0
     blanked = block[:148] + b" " * 8 + block[156:]
-    return sum(blanked) - 256 * sum(byte > 0x7F for byte in blanked) == stored  # noqa: PLR2004
+    total = sum(blanked)
+    return stored in (total, total - 256 * sum(byte > 0x7F for byte in blanked))  # noqa: PLR2004
 
 
 def prefix(block: bytes, magic: bytes) -> bytes:
@@ -75,14 +78,15 @@ def prefix(block: bytes, magic: bytes) -> bytes:
 
     GNU headers keep atime and ctime at this place, not a prefix; CPython's tarfile glues them to the name.  But Go
     before 1.8 wrote a prefix under the GNU magic, and such layers are in registries: what does not read as two times
-    there is a prefix (as in Go's own reader since).
+    there is a prefix, if it is ASCII (as in Go's own reader since).
     """
     if not block[345]:
         return b""
     if magic[:6] == POSIX_MAGIC:
         return text(block[345:476] if block[508:512] == STAR_TRAILER else block[345:500])
     if magic == GNU_MAGIC and not (_is_time(block[345:357]) and _is_time(block[357:369])):
-        return text(block[345:500])
+        found = text(block[345:500])
+        return found if found.isascii() else b""
     return b""
 
 

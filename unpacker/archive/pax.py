@@ -14,7 +14,7 @@ from unpacker.errors import CorruptLayerError
 SCHILY_XATTR = b"SCHILY.xattr."
 LIBARCHIVE_XATTR = b"LIBARCHIVE.xattr."
 _LENGTH_DIGITS = 10
-_NAMES = (b"path", b"linkpath", b"GNU.sparse.name")
+_NAMES = (b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name")
 _NANO_DIGITS = 9
 
 Records = list[tuple[bytes, bytes]]

@@ -6,8 +6,9 @@ stream at an entry's boundary (``umoci insert`` and others leave out the marker,
 that names the offset.
 
 What is refused although some reader takes it: a second long name or pax header for one entry, a name given by both pax
-and GNU headers that differs, global pax headers that rename or resize, data behind links, directories and devices,
-unknown types.  Each of them is read in two ways by two programs, which is how an entry hides from a scanner.
+and GNU headers that differs, anything else between these headers and their entry, global pax headers that rename or
+resize, data behind links, directories and devices, sparse maps of what is no file, unknown types.  Each of them is read
+in two ways by two programs, which is how an entry hides from a scanner.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from unpacker.archive.header import (
     prefix,
     text,
 )
-from unpacker.errors import CorruptLayerError, InLayerError, LimitError, UnpackError, UnsafeEntryError
+from unpacker.errors import CorruptLayerError, InLayerError, LimitError, UnsafeEntryError
 from unpacker.limits import DEFAULT, Limits
 from unpacker.spec.entry import Entry, Kind
 
@@ -94,6 +95,7 @@ class TarReader:
         self._left = 0  # stored data of the current entry that nobody took
         self._padding = 0
         self._numbers: dict[bytes, int] = {}
+        self._entry: Entry | None = None  # what an error is about, once that has a name
         self.count = 0
         self.marked_end = False
         """Whether the archive had its end marker (two zero blocks)."""
@@ -111,6 +113,7 @@ class TarReader:
             if self._padding:
                 self._skip_padding()
             offset = self._base + self._position
+            self._entry = None
             try:
                 block = self._block()
                 if block is None:
@@ -121,13 +124,16 @@ class TarReader:
             except InLayerError as error:
                 if error.offset is None:
                     error.offset = offset
+                if error.entry is None:
+                    error.entry = self._name()
                 raise
             if entry is not None:
                 pending = _Pending()
                 self.count += 1
                 if self.count > self._limits.entries:
+                    most = self._limits.entries
                     raise LimitError(
-                        "entries", self._limits.entries, self.count, "tar entries in a layer", offset=offset
+                        "entries", most, self.count, "tar entries in a layer", entry=entry.name, offset=offset
                     )
                 yield entry
 
@@ -168,7 +174,10 @@ class TarReader:
 
     def _next_chunk(self, what: str) -> None:
         if not self._advance():
-            raise CorruptLayerError(f"the archive ends within {what}", offset=self.offset)
+            raise CorruptLayerError(f"the archive ends within {what}", entry=self._name(), offset=self.offset)
+
+    def _name(self) -> bytes | None:
+        return None if self._entry is None else self._entry.name
 
     def _take(self, size: int) -> bytes:
         """Take exactly ``size`` bytes."""
@@ -229,7 +238,7 @@ class TarReader:
     def _header(self, block: bytes, offset: int, pending: _Pending) -> Entry | None:
         """Read one header block; None if it only says something about the entry to come."""
         name, mode, uid, gid, size, mtime, checksum, flag, link, magic = FIELDS.unpack_from(block)
-        if not checksum_matches(block, number(checksum, "checksum")):
+        if not checksum_matches(block, number(checksum, "not a tar header: its checksum")):
             raise CorruptLayerError("not a tar header: its checksum is wrong")
         length = number(size, "size")
         if flag in _EXTENSIONS:
@@ -240,9 +249,9 @@ class TarReader:
         if block[345] and (before := prefix(block, magic)):
             name = before + b"/" + name
         if kind is None:
-            self._unknown(flag, name, length)
+            self._unknown(flag, name, length, pending)
             return None
-        entry = Entry(kind, name, offset)
+        entry = self._entry = Entry(kind, name, offset)
         numbers = self._numbers  # owners, modes and times repeat from file to file
         try:
             entry.mode, entry.uid, entry.gid, entry.mtime = numbers[mode], numbers[uid], numbers[gid], numbers[mtime]
@@ -260,27 +269,35 @@ class TarReader:
         segments: sparse.Segments | None = None
         real_size: int | None = None
         if flag == b"S":
+            if magic != GNU_MAGIC:  # star has the same type, and its map elsewhere
+                raise UnsafeEntryError("a sparse file in the format of star")
             segments, real_size = sparse.old_gnu(block, self._take, self._limits)
         if pending:
             length = self._extended(entry, length, pending)
         if not 0 <= length <= _SIZE_MAX:
-            raise CorruptLayerError(f"size {length} is out of range", entry=entry.name)
+            raise CorruptLayerError(f"size {length} is out of range")
         entry.stored = length
         if kind is Kind.FILE:
             entry.size = length
             self._left, self._padding = length, -length % BLOCK
             self._as_file(entry, flag, magic, segments, real_size, pending.records)
         elif length:
-            raise UnsafeEntryError(
-                f"{kind.value} with {length} bytes of data, which readers disagree about", entry=entry.name
-            )
+            raise UnsafeEntryError(f"{kind.value} with {length} bytes of data, which readers disagree about")
+        if pending and entry.kind is not Kind.FILE and _is_sparse(pending.records):
+            raise UnsafeEntryError(f"{kind.value} with a sparse map")
         self._check(entry)
         return entry
 
-    def _unknown(self, flag: bytes, name: bytes, length: int) -> None:
+    def _unknown(self, flag: bytes, name: bytes, length: int, pending: _Pending) -> None:
         """Skip a volume label, which names the archive and no file; refuse every other type."""
+        name = pending.name or name
         if flag != _VOLUME_LABEL:
             raise UnsafeEntryError(f"unsupported entry type {flag!r}", entry=name)
+        if pending:
+            raise CorruptLayerError("a volume label between an extension header and its entry")
+        # Of what is skipped the size counts as well: a negative one would lead back to this header, for ever.
+        if not 0 <= length <= _SIZE_MAX:
+            raise CorruptLayerError(f"size {length} is out of range", entry=name)
         self._left, self._padding = length, -length % BLOCK
 
     def _as_file(
@@ -297,35 +314,45 @@ class TarReader:
         if old and entry.name.endswith(b"/"):
             entry.kind, entry.size = Kind.DIRECTORY, 0
             if entry.stored:
-                raise UnsafeEntryError(f"directory with {entry.stored} bytes of data", entry=entry.name)
+                raise UnsafeEntryError(f"directory with {entry.stored} bytes of data")
             return
-        if records is not None and any(key.startswith(b"GNU.sparse.") for key, _ in records):
+        if records is not None and _is_sparse(records):
+            if segments is not None:
+                raise CorruptLayerError("sparse map: in two formats at once")
             segments, real_size = self._pax_sparse(entry, records)
         if segments is not None:
             entry.size = entry.stored if real_size is None else real_size
             if not 0 <= entry.size <= _SIZE_MAX:
-                raise CorruptLayerError(f"sparse size {entry.size} is out of range", entry=entry.name)
+                raise CorruptLayerError(f"sparse size {entry.size} is out of range")
             entry.stored = self._left
             entry.segments = sparse.checked(segments, entry.size, entry.stored)
 
     def _pax_sparse(self, entry: Entry, records: pax.Records) -> tuple[sparse.Segments, int | None]:
         """Read the map of a sparse file in one of the pax formats; the real name stands in its own record, too."""
         named = dict(records)
-        entry.name = named.get(b"GNU.sparse.name", entry.name)
-        size = named.get(b"GNU.sparse.realsize", named.get(b"GNU.sparse.size"))
-        real_size = None if size is None else pax.decimal(size, "GNU.sparse.realsize")
-        major = named.get(b"GNU.sparse.major", b"0")
-        if major == b"0":
+        entry.name = named.get(b"GNU.sparse.name") or entry.name
+        sizes = {
+            pax.decimal(named[key], key.decode())
+            for key in (b"GNU.sparse.realsize", b"GNU.sparse.size")
+            if key in named
+        }
+        if len(sizes) > 1:
+            raise CorruptLayerError("GNU.sparse.realsize and GNU.sparse.size that differ")
+        real_size = sizes.pop() if sizes else None
+        version = named.get(b"GNU.sparse.major", b"0"), named.get(b"GNU.sparse.minor", b"0")
+        if version in ((b"0", b"0"), (b"0", b"1")):
             return sparse.pax_0(records, self._limits), real_size
-        if major != b"1" or named.get(b"GNU.sparse.minor", b"0") != b"0":
-            raise CorruptLayerError(f"unknown sparse format {major!r}", entry=entry.name)
+        if version != (b"1", b"0"):
+            raise CorruptLayerError(f"unknown sparse format {b'.'.join(version)!r}")
         segments, taken = sparse.pax_1(self._take, self._left, self._limits)
         self._left -= taken
         return segments, real_size
 
     def _extension(self, flag: bytes, length: int, pending: _Pending) -> None:
         """Read a header that speaks of the entry to come (x, X, L, K) or of all of them (g)."""
-        if not 0 <= length <= self._limits.header_bytes:
+        if length < 0:
+            raise CorruptLayerError(f"size {length} is out of range")
+        if length > self._limits.header_bytes:
             raise LimitError("header_bytes", self._limits.header_bytes, length, "bytes of an extension header")
         data = self._take(length)
         self._padding = -length % BLOCK
@@ -341,6 +368,8 @@ class TarReader:
         elif flag == b"g":
             # As Go and so containerd and Docker do, defaults for all later entries are not applied; those that would
             # give them another name or length are refused, since other readers do apply them.
+            if pending:  # which Go drops here, and others keep
+                raise CorruptLayerError("a global pax header between an extension header and its entry")
             for key, _ in pax.parse(data):
                 if key in _GLOBAL_REFUSED or key.startswith((b"GNU.sparse.", pax.SCHILY_XATTR, pax.LIBARCHIVE_XATTR)):
                     raise UnsafeEntryError(f"global pax header that sets {key.decode('ascii', 'replace')!r}")
@@ -376,13 +405,7 @@ class TarReader:
 
     def _add_xattr(self, entry: Entry, name: bytes, value: bytes) -> None:
         if len(value) > self._limits.xattr_bytes:
-            raise LimitError(
-                "xattr_bytes",
-                self._limits.xattr_bytes,
-                len(value),
-                "bytes of an extended attribute",
-                entry=entry.name,
-            )
+            raise LimitError("xattr_bytes", self._limits.xattr_bytes, len(value), "bytes of an extended attribute")
         if entry.xattrs is None:
             entry.xattrs = {}
         entry.xattrs[name] = value
@@ -390,7 +413,7 @@ class TarReader:
     @staticmethod
     def _same(gnu: bytes | None, value: bytes) -> bytes:
         if gnu is not None and gnu != value:
-            raise CorruptLayerError("a GNU long name and a pax name that differ", entry=value)
+            raise CorruptLayerError("a GNU long name and a pax name that differ")
         return value
 
     @staticmethod
@@ -399,15 +422,11 @@ class TarReader:
         if not entry.name:
             raise UnsafeEntryError("entry with an empty name")
         if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX):
-            raise UnsafeEntryError(f"owner {entry.uid}:{entry.gid} is out of range", entry=entry.name)
+            raise UnsafeEntryError(f"owner {entry.uid}:{entry.gid} is out of range")
         major, minor = entry.device
         if not (0 <= major <= _DEVICE_MAX and 0 <= minor <= _DEVICE_MAX):
-            raise UnsafeEntryError(f"device number {major}:{minor} is out of range", entry=entry.name)
+            raise UnsafeEntryError(f"device number {major}:{minor} is out of range")
 
 
-def name_of(error: UnpackError, entry: Entry | None) -> None:
-    """Add the entry that was at work to an error that lacks it."""
-    if isinstance(error, InLayerError) and error.entry is None and entry is not None:
-        error.entry = entry.name
-        if error.offset is None:
-            error.offset = entry.offset
+def _is_sparse(records: pax.Records | None) -> bool:
+    return records is not None and any(key.startswith(b"GNU.sparse.") for key, _ in records)

@@ -26,14 +26,20 @@ _DIGITS = 20
 
 
 def old_gnu(block: bytes, take: Take, limits: Limits) -> tuple[Segments, int]:
-    """Give the map of a typeflag ``S`` header, whose extension blocks it takes, and the file's real size."""
+    """Give the map of a typeflag ``S`` header, whose extension blocks it takes, and the file's real size.
+
+    Raises:
+        CorruptLayerError: Something in it is no number, or half of a pair.
+        LimitError: More segments than allowed.
+    """
     segments = _slots(block[386:482], _OLD_HEADER_SLOTS)
     extended = block[482]
+    _bound(len(segments), limits)
     while extended:
         block_more = take(BLOCK)
         segments += _slots(block_more, _OLD_BLOCK_SLOTS)
-        _bound(len(segments), limits)
         extended = block_more[504]
+        _bound(len(segments), limits)
     return segments, number(block[483:495], "sparse size")
 
 
@@ -42,6 +48,8 @@ def _slots(table: bytes, count: int) -> Segments:
     for start in range(0, count * _SLOT, _SLOT):
         if not table[start] and not table[start + 12]:
             break  # an empty slot ends the table
+        if not (table[start] and table[start + 12]):
+            raise CorruptLayerError("sparse map: an offset without its size")  # some readers end the table here
         found.append(
             (
                 number(table[start : start + 12], "sparse offset"),
@@ -52,27 +60,45 @@ def _slots(table: bytes, count: int) -> Segments:
 
 
 def pax_0(records: Records, limits: Limits) -> Segments:
-    """Give the map of pax format 0.0 (``GNU.sparse.offset``/``numbytes`` pairs) or 0.1 (``GNU.sparse.map``)."""
+    """Give the map of pax format 0.0 (``GNU.sparse.offset``/``numbytes`` pairs) or 0.1 (``GNU.sparse.map``).
+
+    Raises:
+        CorruptLayerError: Something in it is no number, or half of a pair; or the number of pairs is another one.
+        LimitError: More segments than allowed.
+    """
     numbers: list[int] = []
+    joined: list[int] | None = None
+    count: int | None = None
     expect = b"GNU.sparse.offset"
     for key, value in records:
         if key == b"GNU.sparse.map":
             parts = value.split(b",") if value else []
             _bound(len(parts) // 2, limits)
-            numbers = [decimal(part, "GNU.sparse.map") for part in parts]
+            joined = [decimal(part, "GNU.sparse.map") for part in parts]
         elif key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             if key != expect:
-                raise CorruptLayerError("pax sparse map: an offset without its size")
+                raise CorruptLayerError("sparse map: an offset without its size")
             expect = b"GNU.sparse.numbytes" if expect == b"GNU.sparse.offset" else b"GNU.sparse.offset"
             numbers.append(decimal(value, key.decode()))
-    _bound(len(numbers) // 2, limits)
-    return _pairs(numbers)
+        elif key == b"GNU.sparse.numblocks":
+            count = decimal(value, "GNU.sparse.numblocks")
+    if joined is not None and numbers:
+        raise CorruptLayerError("sparse map: in two formats at once")
+    segments = _pairs(joined or numbers)
+    _bound(len(segments), limits)
+    if count not in (None, len(segments)):
+        raise CorruptLayerError(f"sparse map: {len(segments)} segments, and GNU.sparse.numblocks says {count}")
+    return segments
 
 
 def pax_1(take: Take, stored: int, limits: Limits) -> tuple[Segments, int]:
     """Give the map of pax format 1.0, decimal lines that stand before the data in whole blocks, and their bytes.
 
     ``stored`` is how much the entry has in all; the map may not take more.
+
+    Raises:
+        CorruptLayerError: Something in it is no number, or it has no end.
+        LimitError: More segments than allowed.
     """
     taken = 0
     rest = b""
