@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from unpacker.tree.directory import Directory, Other
 
 if TYPE_CHECKING:
+    from unpacker.layer.stack import StackedFile
     from unpacker.tree.directory import Tree
 
 Path = tuple[bytes, ...]
@@ -29,6 +30,9 @@ class Below(Protocol):
         Raises:
             FileExistsError: Something has the name ``new``.
         """
+
+    def file(self, name: bytes) -> StackedFile | None:
+        """Give where in a stack of layers the file of this name is; None if it cannot be linked to a copy of it."""
 
     def skipped(self, name: bytes) -> bool:
         """Whether the layers below have a device of this name that could not be made."""
@@ -53,6 +57,11 @@ class Merged:
         """See `Below`; here the two names share the file itself."""
         own = self.tree.descriptor(self.node)
         os.link(name, new, src_dir_fd=own, dst_dir_fd=directory, follow_symlinks=False)
+
+    def file(self, name: bytes) -> StackedFile | None:
+        """See `Below`; nothing is stacked here."""
+        del name
+        return None
 
     def skipped(self, name: bytes) -> bool:
         """See `Below`."""
@@ -94,6 +103,10 @@ class Covered:
         if found is None or isinstance(found, bytes | Other):
             return found
         return Covered(found, self._hidden, (*self.path, name))
+
+    def file(self, name: bytes) -> StackedFile | None:
+        """Give the file that has a name in a stack of layers; None if nothing, or a directory, has it."""
+        return None if self._hidden.covers(self.path, name) else self.below.file(name)
 
     def link(self, name: bytes, directory: int, new: bytes) -> None:
         """See `Below`."""

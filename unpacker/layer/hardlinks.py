@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from unpacker.errors import UnsafeEntryError, quoted
 from unpacker.events import LossKind
 from unpacker.layer import names
+from unpacker.layer.copyup import copy_up
 from unpacker.layer.maker import CREATE
 from unpacker.layer.names import LINK_STORE
 from unpacker.layer.walk import LoopError, Place, UnknownError, Walk
-from unpacker.tree.copy import copy_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -176,15 +176,18 @@ class HardLinks:
         place, last, tree = target
         with self._tree.held(directory) as into:
             if place.below is not None and (place.own is None or tree.look(place.own, last) is None):
-                place.below.link(last, into, name)
-                return
+                if not self._maker.apart:
+                    place.below.link(last, into, name)
+                    return
+                copy_up(place, last, walk=self._walk, tree=tree, copier=self._maker.copier, path=entry.name)
+                place = self._walk.to(names.components(entry.link)[:-1], make=True) or place
             source = tree.descriptor(place.node)
             try:
                 os.link(last, name, src_dir_fd=source, dst_dir_fd=into, follow_symlinks=False)
             except OSError as error:
                 if error.errno not in _REFUSED:
                     raise
-                copy_entry(source, last, into, name)
+                self._maker.copier.copy(source, last, into, name, entry.name)
                 self._maker.lose(LossKind.LINK, entry.name, f"copied, not linked: {os.strerror(error.errno)}")
 
     def _is_same(self, target: Target, directory: Directory, name: bytes) -> bool:

@@ -11,6 +11,7 @@ from unpacker.errors import UnsafeEntryError
 from unpacker.events import LossKind
 from unpacker.spec.entry import Entry, Kind
 from unpacker.tree.attributes import Applier
+from unpacker.tree.copy import Copier
 from unpacker.tree.data import PAGE, HoleWriter, write_all
 from unpacker.tree.directory import OTHER
 
@@ -54,7 +55,9 @@ class Maker:
         self._changes = changes
         self._on_loss = on_loss
         self._on_replaced = on_replaced
-        self._applier = Applier(rules.owners, self.lose, rules.umask)
+        self.apart = rules.markers is not None
+        self.applier = Applier(rules.owners, self.lose, rules.umask)
+        self.copier = Copier(Applier(rules.owners.on_host(), self.lose, rules.umask))
 
     def file(
         self, directory: Directory, name: bytes, entry: Entry, reader: TarReader, *, tree: Tree | None = None
@@ -73,7 +76,7 @@ class Maker:
         try:
             if entry.size:
                 _write(descriptor, entry, reader)
-            self._applier.file(descriptor, entry, mode)
+            self.applier.file(descriptor, entry, mode)
         finally:
             os.close(descriptor)
 
@@ -82,11 +85,14 @@ class Maker:
         if not 0 < len(entry.link) <= _LINK_MOST:
             raise UnsafeEntryError(f"a symbolic link with a target of {len(entry.link)} bytes")
         self.make(directory, name, lambda at: os.symlink(entry.link, name, dir_fd=at))
-        self._applier.special(self._tree.descriptor(directory), name, entry)
+        self.applier.special(self._tree.descriptor(directory), name, entry)
 
     def node(self, directory: Directory, name: bytes, entry: Entry) -> None:
         """Make a fifo or a device; one that may not be made is a loss, and nothing is there then."""
         mode = entry.mode & 0o777
+        if self.apart and entry.kind is Kind.CHARACTER and entry.device == (0, 0):
+            self.skip(directory, name, entry, "character device 0:0 not made: in a layer by itself it is a whiteout")
+            return
         try:
             if entry.kind is Kind.FIFO:
                 self.make(directory, name, lambda at: os.mkfifo(name, mode, dir_fd=at))
@@ -99,7 +105,7 @@ class Maker:
                 raise
             self.skip(directory, name, entry, f"{entry.kind.value} not made: {os.strerror(error.errno)}")
         else:
-            self._applier.special(self._tree.descriptor(directory), name, entry)
+            self.applier.special(self._tree.descriptor(directory), name, entry)
 
     def skip(self, directory: Directory, name: bytes, entry: Entry, why: str) -> None:
         """Leave a device out, together with what it would have replaced, here and below."""

@@ -8,6 +8,7 @@ from unpacker.limits import DEFAULT, Limits
 from unpacker.record import Record
 
 if TYPE_CHECKING:
+    from unpacker.layer.markers import Markers
     from unpacker.tree.owners import Owners
 
 
@@ -17,4 +18,6 @@ class Rules(Record):
     owners: Owners
     umask: int
     keep_dirlinks: bool = False
+    markers: Markers | None = None
+    """How layers that stay apart say what they hide; None where they are merged."""
     limits: Limits = DEFAULT

@@ -67,6 +67,7 @@ class Stager:
         self._tree = tree
         self._known = known
         self._keep_dirlinks = rules.keep_dirlinks
+        self._markers = rules.markers
         self._most = rules.limits.path_bytes
         self._walk = Walk(tree, below, known=known, assumed=self.changes.assumed, most=self._most)
         self._maker = Maker(tree, self.changes, rules, on_loss, self._forget_places)
@@ -85,8 +86,11 @@ class Stager:
             OSError: The host failed; a note says at which entry.
         """
         entry: Entry | None = None
+        stored = None if self._markers is None else self._markers.stored
         try:
             for entry in reader:
+                if entry.xattrs and stored is not None:
+                    entry.xattrs = {stored(key): value for key, value in entry.xattrs.items()}
                 located = self._locate(entry, reader)
                 if located is not None:
                     self._add(*located, entry, reader)

@@ -37,7 +37,7 @@ _TIME_MAX = 2**62 * 10**9  # what time_t holds, and to spare
 class Attributes:
     """What a directory shall have when all work in it is done."""
 
-    __slots__ = ("gid", "mode", "mtime", "uid", "xattrs")
+    __slots__ = ("gid", "mode", "mtime", "on_host", "uid", "xattrs")
 
     def __init__(self, mode: int, uid: int, gid: int, mtime: int, xattrs: dict[bytes, bytes] | None = None) -> None:
         self.mode = mode
@@ -45,6 +45,7 @@ class Attributes:
         self.gid = gid
         self.mtime = mtime
         self.xattrs = xattrs
+        self.on_host = False  # whether the ids are the host's already, as they were read from disk
 
     @classmethod
     def of(cls, entry: Entry) -> Attributes:
@@ -92,12 +93,15 @@ class Applier:
 
     def directory(self, descriptor: int, wanted: Attributes, path: Callable[[], bytes]) -> None:
         """Finish a directory by its (readable) descriptor."""
-        self._owner(wanted.uid, wanted.gid, descriptor, None, path)
+        self._owner(wanted.uid, wanted.gid, descriptor, None, path, on_host=wanted.on_host)
         if wanted.xattrs:
             for name, value in wanted.xattrs.items():
                 self._xattr(descriptor, name, value, path(), follow=True)
-        os.fchmod(descriptor, wanted.mode)
-        self._time(descriptor, None, wanted.mtime, path)
+        try:
+            os.fchmod(descriptor, wanted.mode)
+            self._time(descriptor, None, wanted.mtime, path)
+        except PermissionError:  # DEST itself, where it was there before and is not the caller's
+            self.on_loss(LossKind.MODE, path(), f"mode {wanted.mode:04o} and time not set: it is not yours")
 
     def special(self, directory: int, name: bytes, entry: Entry) -> None:
         """Finish a symlink, fifo or device node, by its name in a directory."""
@@ -114,11 +118,18 @@ class Applier:
     # -- one attribute each ------------------------------------------------------------------------------------------
 
     def _owner(
-        self, uid: int, gid: int, target: int | bytes, directory: int | None, path: bytes | Callable[[], bytes]
+        self,
+        uid: int,
+        gid: int,
+        target: int | bytes,
+        directory: int | None,
+        path: bytes | Callable[[], bytes],
+        *,
+        on_host: bool = False,
     ) -> bool:
         """Set the owner if it is not so already; True if chown was called (and so cleared setuid)."""
         owners = self.owners
-        if owners.mapped:
+        if owners.mapped and not on_host:
             uid, gid = owners.map(uid, gid)
         if (uid, gid) == self._own:
             return False

@@ -1,56 +1,176 @@
-"""Copies one file with all its attributes: what stands in for a hard link where the filesystem cannot make one."""
+"""Copies files with all their attributes: out of a store, up from a lower layer, or where a hard link cannot be made.
+
+Data goes by reflink where the filesystem shares blocks (btrfs, xfs), else by ``copy_file_range``, which stays in the
+kernel; holes stay holes.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
-from contextlib import suppress
+from typing import TYPE_CHECKING
 
-_CHUNK = 1 << 20
-_COPY_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+from unpacker.spec.entry import Entry, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unpacker.tree.attributes import Applier
+
+    Renamed = Callable[[bytes], bytes | None]
+
+_FICLONE = 0x40049409
+_CHUNK = 1 << 30
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_XATTRS = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA})
+# What the two ways in the kernel say where filesystems, kernel or sandbox do not have them.
+_NO_REFLINK = frozenset({errno.ENOTSUP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM})
+_NO_RANGE = frozenset({errno.ENOTSUP, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM})
+
+_KINDS = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFCHR: Kind.CHARACTER,
+    stat.S_IFBLK: Kind.BLOCK,
+}
 
 
-def copy_entry(source: int, name: bytes, directory: int, new: bytes) -> None:
-    """Copy a file that is no directory between two directories, given by their descriptors.
+def as_it_is(name: bytes) -> bytes | None:
+    """Leave the name of an extended attribute as it is."""
+    return name
 
-    Some filesystems have no hard links, some count only so many for a file (ext4: 65,000), and the kernel may refuse
-    links to what belongs to others (fs.protected_hardlinks).  A copy holds the same, and takes its space once more.
 
-    Raises:
-        FileExistsError: The new name is taken.
-        OSError: The copy failed.
+def xattrs(target: int | bytes, renamed: Renamed = as_it_is) -> dict[bytes, bytes] | None:
+    """Give the extended attributes of a file by its descriptor, or of what has a path, without following a link.
+
+    Args:
+        target: The descriptor or the path.
+        renamed: Gives the name to use instead of the one on disk; None leaves the attribute out.
     """
-    status = os.stat(name, dir_fd=source, follow_symlinks=False)
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(name, dir_fd=source), new, dir_fd=directory)
-    elif stat.S_ISFIFO(status.st_mode):
-        os.mkfifo(new, stat.S_IMODE(status.st_mode), dir_fd=directory)
-    elif stat.S_ISREG(status.st_mode):
-        _copy_regular(source, name, directory, new, status)
-        return
-    else:
-        os.mknod(new, status.st_mode, status.st_rdev, dir_fd=directory)
-    with suppress(PermissionError):
-        os.chown(new, status.st_uid, status.st_gid, dir_fd=directory, follow_symlinks=False)
-    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=directory, follow_symlinks=False)
-
-
-def _copy_regular(source: int, name: bytes, directory: int, new: bytes, status: os.stat_result) -> None:
-    mode = stat.S_IMODE(status.st_mode)
-    reading = os.open(name, os.O_RDONLY | _COPY_FLAGS, dir_fd=source)
+    follow = isinstance(target, int)
     try:
-        writing = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COPY_FLAGS, 0o600, dir_fd=directory)
+        names = os.listxattr(target, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno not in _NO_XATTRS:
+            raise
+        return None
+    found = {}
+    for name in map(os.fsencode, names):
+        new = renamed(name)
+        if new is not None:
+            found[new] = os.getxattr(target, name, follow_symlinks=follow)
+    return found or None
+
+
+class Copier:
+    """Copies what is no directory, from one directory to another.
+
+    Args:
+        applier: Gives the copies their attributes, and counts what cannot be given; ids are the host's.
+    """
+
+    def __init__(self, applier: Applier) -> None:
+        self._applier = applier
+        self._reflink = True
+
+    def copy(
+        self, source: int, name: bytes, directory: int, new: bytes, path: bytes, renamed: Renamed = as_it_is
+    ) -> None:
+        """Copy a file, a link or a node between two directories, given by their descriptors.
+
+        Args:
+            source: The directory it is in.
+            name: Its name there.
+            directory: The directory that it shall be in as well.
+            new: The name there, which is free.
+            path: What losses call it.
+            renamed: What the copy's extended attributes are called.
+
+        Raises:
+            FileExistsError: The new name is taken.
+            OSError: The copy failed.
+        """
+        status = os.stat(name, dir_fd=source, follow_symlinks=False)
+        entry = Entry(_KINDS[stat.S_IFMT(status.st_mode)], path, 0)
+        entry.mode = stat.S_IMODE(status.st_mode)
+        entry.uid, entry.gid, entry.mtime = status.st_uid, status.st_gid, status.st_mtime_ns
+        if entry.kind is Kind.FILE:
+            self._copy_file(source, name, directory, new, entry, renamed)
+            return
+        if entry.kind is Kind.SYMLINK:
+            os.symlink(os.readlink(name, dir_fd=source), new, dir_fd=directory)
+        else:
+            os.mknod(new, status.st_mode & ~0o7000, status.st_rdev, dir_fd=directory)
+        entry.xattrs = xattrs(os.fsencode(f"/proc/self/fd/{source}/") + name, renamed)
+        self._applier.special(directory, new, entry)
+
+    def _copy_file(self, source: int, name: bytes, directory: int, new: bytes, entry: Entry, renamed: Renamed) -> None:
+        reading = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=source)
         try:
-            while os.sendfile(writing, reading, None, _CHUNK):
-                pass
-            with suppress(PermissionError):
-                os.fchown(writing, status.st_uid, status.st_gid)
-            for attribute in os.listxattr(reading):
-                with suppress(OSError):
-                    os.setxattr(writing, attribute, os.getxattr(reading, attribute))
-            os.fchmod(writing, mode)
-            os.utime(writing, ns=(status.st_atime_ns, status.st_mtime_ns))
+            created = entry.mode & 0o777
+            writing = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, created, dir_fd=directory)
+            try:
+                self.copy_data(reading, writing)
+                entry.xattrs = xattrs(reading, renamed)
+                self._applier.file(writing, entry, created)
+            finally:
+                os.close(writing)
         finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
+            os.close(reading)
+
+    def copy_data(self, reading: int, writing: int) -> None:
+        """Copy all data of one file to another, which is empty."""
+        status = os.fstat(reading)
+        size = status.st_size
+        if not size:
+            return
+        if self._reflink:
+            try:
+                fcntl.ioctl(writing, _FICLONE, reading)
+            except OSError as error:
+                if error.errno not in _NO_REFLINK:
+                    raise
+                self._reflink = False
+            else:
+                return
+        if status.st_blocks * 512 >= size:
+            _copy_range(reading, writing, 0, size)
+            return
+        position = 0
+        while (begin := _next_data(reading, position)) is not None:
+            position = os.lseek(reading, begin, os.SEEK_HOLE)
+            _copy_range(reading, writing, begin, position)
+        os.ftruncate(writing, size)
+
+
+def _next_data(descriptor: int, position: int) -> int | None:
+    """Give where data begins at or behind a position; None if there is no more."""
+    try:
+        return os.lseek(descriptor, position, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return None
+
+
+def _copy_range(reading: int, writing: int, begin: int, end: int) -> None:
+    """Copy bytes to the same place in another file."""
+    position = begin
+    try:
+        while position < end:
+            copied = os.copy_file_range(reading, writing, min(end - position, _CHUNK), position, position)
+            if not copied:  # some filesystems say so where they mean that they cannot
+                break
+            position += copied
+    except OSError as error:
+        if error.errno not in _NO_RANGE:
+            raise
+    os.lseek(writing, position, os.SEEK_SET)
+    while position < end:
+        copied = os.sendfile(writing, reading, position, end - position)
+        if not copied:
+            raise OSError(errno.EIO, "the file has become shorter while it was copied")
+        position += copied

@@ -55,6 +55,10 @@ class Owners:
         self._gids = tuple(gid_map)
         self.mapped = bool(self._uids or self._gids)
 
+    def on_host(self) -> Owners:
+        """Give the same for ids that are the host's already."""
+        return Owners(apply=self.apply, required=self.required)
+
     def map(self, uid: int, gid: int) -> tuple[int, int]:
         """Give the ids on the host.
 

@@ -1,0 +1,50 @@
+"""A tree that is on disk already, in a place where nobody else writes: nodes are made as its directories are met."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from unpacker.tree.directory import OTHER, Directory, Other, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class DiskTree(Tree):
+    """A tree that was made by an earlier run."""
+
+    def look(self, node: Directory, name: bytes) -> Directory | bytes | Other | None:
+        """See `Tree.look`."""
+        found = self.status(node, name)
+        return None if found is None else self.kind(node, name, found.st_mode)
+
+    def status(self, node: Directory, name: bytes) -> os.stat_result | None:
+        """Give the status of what has a name; None if nothing has."""
+        try:
+            return os.stat(name, dir_fd=self.descriptor(node), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def kind(self, node: Directory, name: bytes, mode: int) -> Directory | bytes | Other:
+        """Say what has a name, of this mode: a directory, a symbolic link (its target), or something else."""
+        if stat.S_ISDIR(mode):
+            return self.directory(node, name)
+        if stat.S_ISLNK(mode):
+            return os.readlink(name, dir_fd=self.descriptor(node))
+        return OTHER
+
+    def directory(self, node: Directory, name: bytes) -> Directory:
+        """Give the node of a directory that is there."""
+        child = node.children.get(name)
+        if child is None:
+            child = node.children[name] = Directory(node, name)
+        return child
+
+    def scan(self, node: Directory) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
+        """Give what is in a directory, in no order; it is all read before the first is given."""
+        with os.scandir(self.descriptor(node)) as entries:
+            found = list(entries)
+        for entry in found:
+            yield os.fsencode(entry.name), entry
