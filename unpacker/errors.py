@@ -26,7 +26,8 @@
     └── FilesystemError            the host's side of it                                          exit 6
         ├── DestinationError           DEST cannot be used as it is
         ├── AlreadyExistsError         what should be made is there
-        └── LockedError                somebody else is at it
+        ├── LockedError                somebody else is at it
+        └── MountError                 the kernel does not mount, or unmount
 
 Each class carries its facts as attributes and writes its own sentence from them, on one line.  ``code`` is a stable
 word for programs; ``hint`` is what to try next, if there is something to try.  All of them pickle, since a layer may be
@@ -462,3 +463,23 @@ class LockedError(FilesystemError):
     def hint(self) -> str:
         """Say what can be done about it."""
         return "try again when it is done; what a process holds is free at once when it ends"
+
+
+class MountError(FilesystemError):
+    """The kernel does not mount, or unmount, something at ``target``; ``what`` says what was tried."""
+
+    code: ClassVar[str] = "mount"
+    target: str
+    what: str
+    why: str
+    advice: str | None = None
+    errno: int | None = None
+    """What the system call said, if it was one that failed."""
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.what}: {self.why}"
+
+    @property
+    def hint(self) -> str | None:
+        """Say what would make it possible, as far as that can be told."""
+        return self.advice
