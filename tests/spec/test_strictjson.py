@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,17 @@ def test_half_of_a_surrogate_pair_is_refused_where_it_stands(form: str, where: s
 
 def test_a_whole_surrogate_pair_is_a_character() -> None:
     assert read('"\\ud83d\\ude00"').text() == "😀"
+
+
+def test_the_search_for_half_pairs_does_not_put_every_place_into_words() -> None:
+    """A long name times many values below it: gigabytes of places that nobody asked for."""
+    text = json.dumps({"pair": "😀", "a" * 100_000: [0] * 3_000})
+
+    tracemalloc.start()
+    read(text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_a_document_may_nest_up_to_the_limit() -> None:

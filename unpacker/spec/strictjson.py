@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from unpacker.errors import DocumentError, LimitError, quoted
@@ -24,6 +25,7 @@ _SHOWN = 80
 """Characters of a value that an error shows."""
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 class _Missing:
@@ -52,7 +54,7 @@ def load(data: bytes, source: str, limits: Limits = DEFAULT) -> Value:
     except RecursionError:
         raise _too_deep(source, limits.document_depth + 1, limits) from None
     if "\\ud" in text or "\\uD" in text:  # No other way for a surrogate to come in: the text is strict UTF-8.
-        _check_surrogates(Value(content, source))
+        _check_surrogates(content, source)
     return Value(content, source)
 
 
@@ -138,15 +140,26 @@ def _syntax_error(error: json.JSONDecodeError, source: str) -> DocumentError:
     return DocumentError(source=source, where="", found=f"{what} at {place}", expected="JSON")
 
 
-def _check_surrogates(document: Value) -> None:
-    """Look for halves of a surrogate pair, which no UTF-8 can hold."""
-    pending = [document]
-    while pending:
-        value = pending.pop()
-        for text in value.texts():
-            if any("\ud800" <= char <= "\udfff" for char in text):
-                raise value.error("Unicode text", "half of a surrogate pair")
-        pending += value.children()
+def _check_surrogates(document: object, source: str) -> None:
+    """Look for halves of a surrogate pair, which no UTF-8 can hold.
+
+    Where a value stands is put together only for the error: to do it for each would take names of megabytes times
+    millions of values.
+    """
+    way: list[str | int] = [""]
+    inside: list[Iterator[tuple[str | int, object]]] = [iter([("", document)])]
+    while inside:
+        for name, value in inside[-1]:
+            way[len(inside) - 1 :] = [name]
+            for text, place in ((name, way[1:-1]), (value, way[1:])):
+                if isinstance(text, str) and _HALF_PAIR.search(text):
+                    where = reduce(_below, place, "")
+                    raise Value(value, source, where).error("Unicode text", "half of a surrogate pair")
+            if isinstance(value, dict | list):
+                inside.append(iter(value.items() if isinstance(value, dict) else enumerate(value)))
+                break
+        else:
+            inside.pop()
 
 
 class Value:
@@ -170,27 +183,12 @@ class Value:
 
     def required(self, name: str) -> Value:
         """Give a field, there or not: reading it will tell."""
-        return Value(self.object().get(name, _MISSING), self.source, self._below(name))
+        return Value(self.object().get(name, _MISSING), self.source, _below(self.where, name))
 
     def optional(self, name: str) -> Value | None:
         """Give a field, or None where it is absent or null."""
         content = self.object().get(name)
-        return None if content is None else Value(content, self.source, self._below(name))
-
-    def children(self) -> Iterator[Value]:
-        """Yield what an object or an array holds; nothing for anything else."""
-        if isinstance(self._content, dict):
-            for name, content in self._content.items():
-                yield Value(content, self.source, self._below(name))
-        elif isinstance(self._content, list):
-            yield from self.array()
-
-    def texts(self) -> Iterator[str]:
-        """Yield the names of an object, or a text itself."""
-        if isinstance(self._content, dict):
-            yield from self._content
-        elif isinstance(self._content, str):
-            yield self._content
+        return None if content is None else Value(content, self.source, _below(self.where, name))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -265,10 +263,14 @@ class Value:
         found = self.found if found is None else found
         return DocumentError(source=self.source, where=self.where, found=found, expected=expected)
 
-    def _below(self, name: str) -> str:
-        if _PLAIN_NAME.fullmatch(name):
-            return f"{self.where}.{name}" if self.where else name
-        return f"{self.where}[{quoted(_cut(name))}]"
+
+def _below(where: str, name: str | int) -> str:
+    """Give the place of a field or an element."""
+    if isinstance(name, int):
+        return f"{where}[{name}]"
+    if len(name) <= _SHOWN and _PLAIN_NAME.fullmatch(name):
+        return f"{where}.{name}" if where else name
+    return f"{where}[{quoted(_cut(name))}]"
 
 
 def _cut(text: str) -> str:
