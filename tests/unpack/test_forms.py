@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,9 +16,13 @@ from tests.support.probes import needs_tool
 from tests.support.tarbuild import SECOND, directory, file, hardlink, layer, opaque, symlink, whiteout
 from tests.support.tree import Tree, diff, read
 from tests.unpack.command import run, unpack
+from unpacker.archive.decompress import sniff
+from unpacker.content.layout import Layout
+from unpacker.resolve import Reference, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 TARS = (
     layer(
@@ -168,17 +171,18 @@ def test_a_layer_twice_in_one_image_is_applied_twice(tmp_path: Path) -> None:
 
 
 @needs_tool("skopeo")
-@pytest.mark.parametrize("options", [["--dest-compress-format=zstd"], ["--dest-compress-format=gzip"]], ids=str)
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_an_image_that_skopeo_packed_anew_is_the_same(
-    options: list[str], plain: tuple[Tree, str], tmp_path: Path
+    compression: str, plain: tuple[Tree, str], tmp_path: Path
 ) -> None:
     """A tool that knows nothing of ours."""
-    built = write_layout(tmp_path / "layout", TARS, compression="none")
-    done = run(
-        ["skopeo", "--insecure-policy", "copy", "-q", *options, f"oci:{built.path}:latest", f"oci:{tmp_path}/moved:it"]
-    )
+    source, moved = write_layout(tmp_path / "layout", TARS, compression="none").path, tmp_path / "moved"
+    how = f"--dest-compress-format={compression}"
+    done = run(["skopeo", "--insecure-policy", "copy", "-q", how, f"oci:{source}:latest", f"oci:{moved}:latest"])
     assert done.status == 0, done.lines
 
-    tree, chain_id = outcome(tmp_path / "moved")
+    tree, chain_id = outcome(moved)
 
     assert (diff(plain[0], tree), chain_id) == ([], plain[1])
+    with Layout.open(moved).blob(resolve(Layout.open(moved), Reference(str(moved))).layers[0].descriptor) as blob:
+        assert sniff(blob.read()) == compression
