@@ -21,7 +21,7 @@ from unpacker.tree.remove import remove_at
 from unpacker.tree.rename import exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 _OLD = b"replaced"
 _LOST_AND_FOUND = "lost+found"
@@ -183,26 +183,41 @@ class Destination:
         if set(self._found()) - {os.fsdecode(workspace)}:
             raise self._came_meanwhile()
         moved = []
+        xattrs = self._xattrs()
         try:
             for child in map(os.fsencode, os.listdir(root)):
                 with _movable(root, child):
                     os.rename(child, child, src_dir_fd=root, dst_dir_fd=self.holder)
                 moved.append(child)
             remove_at(self.holder, workspace)
+            for name in xattrs:  # as of every directory whose attributes a layer replaces
+                with suppress(OSError):
+                    os.removexattr(self.holder, name)
             finish(self.holder)
         except BaseException:
-            self._restore()
+            self._restore(xattrs)
             for child in moved:
                 remove_at(self.holder, child)
             raise
 
-    def _restore(self) -> None:
+    def _xattrs(self) -> dict[str, bytes]:
+        """Read those xattrs of DEST that an image could have set: its ACLs, and what users set."""
+        try:
+            names = [name for name in os.listxattr(self.holder) if name.startswith(("system.posix_acl_", "user."))]
+            return {name: os.getxattr(self.holder, name) for name in names}
+        except OSError:
+            return {}
+
+    def _restore(self, xattrs: Mapping[str, bytes]) -> None:
         """Give DEST back the attributes that it had."""
         if self._before is not None:
             with suppress(OSError):
                 os.fchown(self.holder, self._before.st_uid, self._before.st_gid)
             with suppress(OSError):
                 os.fchmod(self.holder, stat.S_IMODE(self._before.st_mode))
+        for name, value in xattrs.items():
+            with suppress(OSError):
+                os.setxattr(self.holder, name, value)
 
     def _came_meanwhile(self) -> DestinationError:
         return DestinationError(path=self.path, why="has been filled by somebody else in the meantime")
