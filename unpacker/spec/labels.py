@@ -1,8 +1,8 @@
 """Labels: short facts that are kept with a blob or a snapshot, as containerd has them.
 
 Programs act on labels: what garbage collection keeps, which helper is run on a layer.  So none may come from an image,
-whose annotations look just the same (in CVE-2026-53488 one became such a label, and a program ran on the host).  Whoever
-wants to keep annotations as labels takes them through `from_image`.
+whose annotations look just the same (in CVE-2026-53488 one became such a label, and a program was run).  Whoever wants
+to keep annotations as labels takes them through `from_image`.
 """
 
 from __future__ import annotations
