@@ -12,6 +12,7 @@ from contextlib import suppress
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 64
+_RANDOM = 16
 
 
 def remove_at(parent: int, name: bytes | str) -> None:
@@ -57,7 +58,6 @@ def _open(parent: int, name: bytes) -> int:
 
 
 def _remove_tree(parent: int, name: bytes) -> None:
-    moved = 0
     pending = [name]
     while pending:
         stack: list[tuple[bytes, int, list[bytes]]] = []
@@ -71,8 +71,8 @@ def _remove_tree(parent: int, name: bytes) -> None:
                 elif len(stack) < _DEEPEST:
                     stack.append(_emptied(inner, children.pop()))
                 else:
-                    moved += 1
-                    up = b".%s.deep-%d" % (name[:200], moved)
+                    # A name that no image can foresee: what has it would be in the way, or be lost.
+                    up = b".deep-" + os.urandom(_RANDOM).hex().encode()
                     child = children.pop()
                     os.close(_open(inner, child))  # to rename a directory takes write permission on itself
                     os.rename(child, up, src_dir_fd=inner, dst_dir_fd=parent)
