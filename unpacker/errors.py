@@ -10,7 +10,8 @@
     │   ├── AmbiguousReferenceError    more than one image, and nothing says which
     │   ├── PlatformNotFoundError      no manifest for this platform
     │   ├── BlobNotFoundError          a blob that the image names is not in the layout
-    │   └── IngestNotFoundError        nothing is being written under this reference
+    │   ├── IngestNotFoundError        nothing is being written under this reference
+    │   └── SnapshotNotFoundError      no snapshot of this name or key in the store
     ├── IntegrityError             the bytes are not what they are said to be                     exit 4
     │   ├── DocumentError              a JSON document that is damaged or breaks the specification
     │   ├── SizeMismatchError          a blob of another size than its descriptor says
@@ -27,6 +28,7 @@
         ├── DestinationError           DEST cannot be used as it is
         ├── AlreadyExistsError         what should be made is there
         ├── LockedError                somebody else is at it
+        ├── SnapshotStateError         a snapshot is in another state than the call needs
         └── MountError                 the kernel does not mount, or unmount
 
 Each class carries its facts as attributes and writes its own sentence from them, on one line.  ``code`` is a stable
@@ -224,6 +226,17 @@ class IngestNotFoundError(NotFoundError):
 
     def __str__(self) -> str:
         return f"{self.store}: no ingest {quoted(self.ref)}"
+
+
+class SnapshotNotFoundError(NotFoundError):
+    """No snapshot of this name or key in the store."""
+
+    code: ClassVar[str] = "snapshot-not-found"
+    store: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.store}: no snapshot {quoted(self.name)}"
 
 
 # -- 4: not what it is said to be --------------------------------------------------------------------------------------
@@ -463,6 +476,17 @@ class LockedError(FilesystemError):
     def hint(self) -> str:
         """Say what can be done about it."""
         return "try again when it is done; what a process holds is free at once when it ends"
+
+
+class SnapshotStateError(FilesystemError):
+    """A snapshot is in another state than the call needs: it has children, is not committed, is a view."""
+
+    code: ClassVar[str] = "snapshot-state"
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"snapshot {quoted(self.name)}: {self.why}"
 
 
 class MountError(FilesystemError):

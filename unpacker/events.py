@@ -72,6 +72,27 @@ class LayerApplied(Record):
     """Decompressed bytes of the layer."""
 
 
+class LayerReused(Record):
+    """A layer is in the snapshot store already, and not read again."""
+
+    index: int
+    digest: str
+    chain_id: str
+    size: int
+    """Bytes of its blob, which count as done."""
+
+
+class Waiting(Record):
+    """Another process is unpacking a layer into the same store; this one waits for it."""
+
+    index: int
+    digest: str
+    pid: int | None
+    """Which process, if it said so."""
+    since: str | None
+    """Since when, in RFC 3339."""
+
+
 class Warned(Record):
     """Something odd that does not change the result, in one sentence."""
 
@@ -86,7 +107,7 @@ class Lost(Record):
     reason: str
 
 
-Event = Resolved | LayerStarted | LayerProgress | LayerApplied | Warned | Lost
+Event = Resolved | LayerStarted | LayerProgress | LayerApplied | LayerReused | Waiting | Warned | Lost
 OnEvent = Callable[[Event], None]
 
 

@@ -6,15 +6,12 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from unpacker.content.labels import UNCOMPRESSED
-from unpacker.content.layout import Layout
-from unpacker.errors import DestinationError, LossError, UnpackError, UsageError, quoted
+from unpacker.errors import DestinationError, LossError, UsageError, quoted
 from unpacker.events import LossKind, Lost, OnEvent, Report, Resolved, Warned, ignore
+from unpacker.image import Image
 from unpacker.layer.rules import Rules
 from unpacker.limits import DEFAULT, Limits
 from unpacker.output.directory import Rootfs, build
-from unpacker.resolve import Layer, Reference, Resolution, resolve
-from unpacker.spec.platforms import Platform
 from unpacker.tree.attributes import Applier, implied
 from unpacker.tree.finish import finish_directories, finish_root
 from unpacker.tree.owners import POLICIES, IdMap, Owners
@@ -23,6 +20,10 @@ from unpacker.tree.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from unpacker.content.layout import Layout
+    from unpacker.resolve import Resolution
+    from unpacker.spec.platforms import Platform
 
 
 def unpack(
@@ -37,6 +38,9 @@ def unpack(
     strict: bool = False,
     keep_dirlinks: bool = False,
     labels: bool = True,
+    store: str | os.PathLike[str] | None = None,
+    link: bool = False,
+    sync: bool = True,
     limits: Limits = DEFAULT,
     on_event: OnEvent = ignore,
 ) -> Report:
@@ -52,6 +56,9 @@ def unpack(
         strict: Fail if anything cannot be applied.
         keep_dirlinks: Let a directory's entry leave a symbolic link to a directory in its place.
         labels: Note each verified layer's diff_id as ``containerd.io/uncompressed`` in the layout.
+        store: A snapshot store: layers that are in it are not read again, the others come into it, and DEST is a copy.
+        link: Make DEST of hard links into the store, which must never be written to then.
+        sync: Write the store to the disk before a layer appears in it.
         limits: How much the image may ask for.
         on_event: Told what happens, in this thread.
 
@@ -60,22 +67,23 @@ def unpack(
         OSError: A system call failed on the host's side; its notes say at what.
     """
     started = time.monotonic()
-    reference = Reference.parse(os.fspath(source))
-    layout = Layout.open(reference.layout)
-    _check_dest(os.fspath(dest), layout)
-    wanted = Platform.parse(platform) if isinstance(platform, str) else platform
     told = _Teller(on_event)
-    image = resolve(layout, reference, wanted, limits, told)
-    told(_resolved(image))
+    image = Image.open(source, platform, limits=limits, on_event=told)
+    _check_dest(os.fspath(dest), image.layout)
+    told(_resolved(image.resolution))
     with Workspace(os.fspath(dest), force=force) as workspace:
         owners = _owners(owner, uid_map, gid_map, workspace)
         rules = Rules(owners=owners, umask=umask(), keep_dirlinks=keep_dirlinks, limits=limits)
+        if store is None:
+            rootfs = build(image, workspace, rules, labels=labels, on_event=told)
+        else:
+            from unpacker.output.stored import build_from_store  # noqa: PLC0415 -- only a store needs it
+            from unpacker.snapshots.overlay import OverlaySnapshotter  # noqa: PLC0415
 
-        def verified(layer: Layer) -> None:
-            if labels:
-                _label(layout, layer, told)
-
-        rootfs = build(layout, image.layers, workspace, rules, on_event=told, on_verified=verified)
+            with OverlaySnapshotter(store, sync=sync) as snapshotter:
+                rootfs = build_from_store(
+                    image, snapshotter, workspace, rules, dest=os.fspath(dest), link=link, labels=labels, on_event=told
+                )
         with rootfs.tree as tree:
 
             def lose(kind: LossKind, path: bytes, reason: str) -> None:
@@ -92,7 +100,7 @@ def unpack(
             if strict:
                 _refuse_losses(rootfs)
             workspace.publish(rootfs.name, tree.descriptor(tree.root), finish)
-    return _report(image, rootfs, os.fspath(dest), told.warnings, time.monotonic() - started)
+    return _report(image.resolution, rootfs, os.fspath(dest), told.warnings, time.monotonic() - started)
 
 
 class _Teller:
@@ -131,14 +139,6 @@ def _owners(policy: str, uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], wor
         raise UsageError(f"owner {quoted(policy)}", f"one of {', '.join(POLICIES)}")
     apply = policy == "keep" or (policy == "auto" and may_chown(workspace.descriptor))
     return Owners(apply=apply, required=policy == "keep", uid_map=uid_map, gid_map=gid_map)
-
-
-def _label(layout: Layout, layer: Layer, on_event: OnEvent) -> None:
-    """Note what a verified layer decompresses to; labels are a convenience, and stop nobody's work."""
-    try:
-        layout.labels.set(layer.descriptor.digest, {UNCOMPRESSED: str(layer.diff_id)})
-    except (UnpackError, OSError) as error:
-        on_event(Warned(message=f"layer {layer.descriptor.digest}: no label written: {error}"))
 
 
 def _refuse_losses(rootfs: Rootfs) -> None:

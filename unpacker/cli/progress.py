@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from unpacker.cli import streams
 from unpacker.cli.text import amount, count, prefix
-from unpacker.events import Event, LayerApplied, LayerProgress, LayerStarted, Resolved
+from unpacker.events import Event, LayerApplied, LayerProgress, LayerReused, LayerStarted, Resolved, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,9 +54,15 @@ class Tally:
                 self._digests[event.index] = event.digest
             case LayerProgress():
                 self._done[event.index] = event.done
+            case LayerReused():
+                self.applied += 1
+                self._digests[event.index] = event.digest
+                self._sizes[event.index] = self._done[event.index] = event.size
             case LayerApplied():
                 self.applied += 1
                 self._done[event.index] = self._sizes.get(event.index, 0)
+            case Waiting():
+                self._digests[event.index] = event.digest
             case _:
                 return
 
@@ -117,6 +123,10 @@ class Plain:
                 entries = f"{count(event.entries, 'entry', 'entries')}, " if event.entries else ""
                 label = self._tally.label(event.index)
                 self.say(f"{label}: {entries}{read} read, {amount(event.size)} decompressed")
+            case LayerReused():
+                self.say(f"{self._tally.label(event.index)}: in the store already")
+            case Waiting():
+                self.say(f"{self._tally.label(event.index)}: {waits_for(event)}")
             case _:
                 return
 
@@ -135,6 +145,12 @@ class Plain:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+def waits_for(event: Waiting) -> str:
+    """Say for whom a run waits."""
+    holder = "another process" if event.pid is None else f"process {event.pid}"
+    return f"waiting for {holder}, which unpacks it" + ("" if event.since is None else f" since {event.since}")
 
 
 def display(mode: str, *, quiet: bool = False) -> Display:

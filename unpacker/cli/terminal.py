@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
-from unpacker.cli.progress import Tally
+from unpacker.cli.progress import Tally, waits_for
 from unpacker.cli.text import printable
-from unpacker.events import Event, LayerProgress, Resolved
+from unpacker.events import Event, LayerProgress, Resolved, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,8 @@ class Bar:
         self._tally.add(event)
         if isinstance(event, Resolved):
             self._safely(self._progress.start)
+        if isinstance(event, Waiting):
+            self.say(f"{self._tally.label(event.index)}: {waits_for(event)}")
         now = self._clock()
         if isinstance(event, LayerProgress) and now - self._drawn < _INTERVAL:
             return

@@ -1,20 +1,24 @@
-"""One layer from its blob to a staged tree: open, verify, decompress, read, stage.
+"""One layer from its blob to where it belongs: staged (opened, verified, decompressed, read), then settled.
 
 The errors that come out of here name the layer, and say that a blob is damaged rather than what its bytes led to.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from unpacker.archive.reader import TarReader
 from unpacker.errors import UnpackError, quoted
-from unpacker.events import LayerProgress, LayerStarted, LossKind, Lost, Warned, ignore
+from unpacker.events import Event, LayerProgress, LayerStarted, LossKind, Lost, Warned, ignore
+from unpacker.layer import settle
+from unpacker.layer.below import Covered, Hidden
 from unpacker.layer.stage import Stager
 from unpacker.layer.stream import LayerStream
 from unpacker.spec.mediatypes import layer_compression
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unpacker.content.layout import Layout
     from unpacker.events import OnEvent
     from unpacker.layer.below import Below
@@ -88,3 +92,84 @@ def _oddities(layer: Layer, stream: LayerStream, stager: Stager) -> list[str]:
     if stager.climbed is not None:
         found.append(f"entry {quoted(stager.climbed)} leads above the root, and was kept inside")
     return found
+
+
+class Stage(Protocol):
+    """Stages one layer: `stage_layer`, with all given but what depends on where the layer goes."""
+
+    def __call__(
+        self, tree: Tree, store: Tree, rules: Rules, *, below: Below | None, known: bool, first: bool
+    ) -> Changes:
+        """Stage it into an empty tree; ``first`` is False where it has been staged before, without the view."""
+
+
+class Place(Protocol):
+    """Where trees are made that nobody else sees."""
+
+    def tree(self, name: bytes) -> Tree:
+        """Make an empty directory in it, as the root of a tree; whoever asks closes it."""
+
+    def discard(self, name: bytes) -> None:
+        """Remove one of them."""
+
+
+def apply_layer(
+    stage: Stage,
+    rules: Rules,
+    place: Place,
+    name: bytes,
+    below: Below | None,
+    settled: Callable[[Tree, Hidden, Changes], None],
+) -> Changes:
+    """Stage a layer and settle it onto those below it.
+
+    Staged once without them; once more with them, if it means something else there.
+
+    Args:
+        stage: Stages it.
+        rules: How.
+        place: Where it is made.
+        name: What its tree is called in there, where it stays.
+        below: The layers below; None if it is the base.
+        settled: Takes the layer's tree, what it hides, and its record, to do with them what its target wants.
+    """
+
+    def staged(tree: Tree, *, below: Below | None, known: bool, first: bool) -> Changes:
+        with place.tree(b"links") as store:
+            changes = stage(tree, store, rules, below=below, known=known, first=first)
+        place.discard(b"links")
+        return changes
+
+    hides = Hidden()
+    with place.tree(name) as own:
+        changes = staged(own, below=None, known=below is None, first=True)
+        if below is not None:
+            hides = settle.hidden(own, changes, below, keep_dirlinks=rules.keep_dirlinks)
+        if below is None or settle.agrees(changes, Covered(below, hides)):
+            settled(own, hides, changes)
+            return changes
+    place.discard(name)
+    with place.tree(name) as own:
+        changes = staged(own, below=Covered(below, hides), known=True, first=False)
+        settled(own, hides, changes)
+    return changes
+
+
+def bound_stage(layout: Layout, layer: Layer, on_event: OnEvent = ignore) -> Stage:
+    """Give the `Stage` of one layer of a layout."""
+
+    def stage(tree: Tree, store: Tree, rules: Rules, *, below: Below | None, known: bool, first: bool) -> Changes:
+        told = on_event if first else _only_progress(on_event)
+        return stage_layer(layout, layer, tree, store, rules, below=below, known=known, on_event=told)
+
+    return stage
+
+
+def _only_progress(on_event: OnEvent) -> OnEvent:
+    """Pass on how far a layer is that is staged again; all else has been said the first time."""
+
+    def passed_on(event: Event) -> None:
+        if isinstance(event, LayerProgress):
+            on_event(event)
+
+    return passed_on

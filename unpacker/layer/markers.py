@@ -1,11 +1,13 @@
 """How a layer's directory says what it hides, in overlayfs's own form (Documentation/filesystems/overlayfs.rst).
 
-``device``   a whiteout is a character device 0:0, an opaque directory has ``trusted.overlay.opaque=y``; that takes
-             privilege
-``user``     a whiteout is an empty file with ``user.overlay.whiteout``, in a directory with
-             ``user.overlay.opaque=x``; an opaque directory has ``user.overlay.opaque=y``; mounted with ``userxattr``, Linux 6.7
-``sidecar``  neither: both are lists in the snapshot's record, for filesystems and callers that can do nothing else; such
-             a snapshot can be copied out, but not mounted
+``device``
+    A whiteout is a character device 0:0, an opaque directory has ``trusted.overlay.opaque=y``.  That takes privilege.
+``user``
+    A whiteout is an empty file with ``user.overlay.whiteout``, in a directory with ``user.overlay.opaque=x``; an opaque
+    directory has ``user.overlay.opaque=y``.  Mounted with ``userxattr``; Linux 6.7.
+``sidecar``
+    Neither: both are lists in the snapshot's record, for filesystems and callers that can do nothing else.  Such a
+    snapshot can be copied out, but not mounted.
 
 A layer's own attributes in the namespace that overlayfs reads are stored escaped (``trusted.overlay.overlay.NAME``) and
 shown as they were: an image could else hide, redirect or fill in files of the layers below with them.

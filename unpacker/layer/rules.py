@@ -21,3 +21,8 @@ class Rules(Record):
     markers: Markers | None = None
     """How layers that stay apart say what they hide; None where they are merged."""
     limits: Limits = DEFAULT
+
+    @property
+    def name(self) -> str:
+        """What two runs must have in common to make the same of a layer."""
+        return f"{self.owners.name}, directory links kept" if self.keep_dirlinks else self.owners.name

@@ -73,7 +73,7 @@ class Copier:
     """
 
     def __init__(self, applier: Applier) -> None:
-        self._applier = applier
+        self.applier = applier
         self._reflink = True
 
     def copy(
@@ -105,7 +105,7 @@ class Copier:
         else:
             os.mknod(new, status.st_mode & ~0o7000, status.st_rdev, dir_fd=directory)
         entry.xattrs = xattrs(os.fsencode(f"/proc/self/fd/{source}/") + name, renamed)
-        self._applier.special(directory, new, entry)
+        self.applier.special(directory, new, entry)
 
     def _copy_file(self, source: int, name: bytes, directory: int, new: bytes, entry: Entry, renamed: Renamed) -> None:
         reading = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=source)
@@ -115,7 +115,7 @@ class Copier:
             try:
                 self.copy_data(reading, writing)
                 entry.xattrs = xattrs(reading, renamed)
-                self._applier.file(writing, entry, created)
+                self.applier.file(writing, entry, created)
             finally:
                 os.close(writing)
         finally:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 WORKING_MODE = 0o700
-_MOST_OPEN = 128
+MOST_OPEN = 128
 
 
 class Other(Enum):
@@ -77,9 +77,11 @@ class Tree:
 
     Args:
         descriptor: An open directory descriptor of the (empty) root; the tree closes it.
+        most_open: How many descriptors of other directories stay open, however deep an image nests its directories.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, most_open: int = MOST_OPEN) -> None:
+        self._most_open = most_open
         self.root = Directory(None, b"")
         self.root.descriptor = descriptor
         self._open: deque[Directory] = deque()
@@ -99,10 +101,7 @@ class Tree:
             self.root.descriptor = -1
 
     def descriptor(self, node: Directory) -> int:
-        """Give an open descriptor of a directory: valid until the next call for another one.
-
-        At most some 128 stay open, however deep an image nests its directories.
-        """
+        """Give an open descriptor of a directory: valid until the next call for another one."""
         if node.descriptor >= 0:
             return node.descriptor
         closed = []
@@ -115,7 +114,7 @@ class Tree:
             inner = closed.pop()
             inner.descriptor = os.open(inner.name, OPEN_DIRECTORY, dir_fd=node.descriptor)
             self._open.append(inner)
-            if len(self._open) > _MOST_OPEN:
+            if len(self._open) > self._most_open:
                 self._close_one(keep=inner)
             node = inner
         return node.descriptor

@@ -55,6 +55,17 @@ class Owners:
         self._gids = tuple(gid_map)
         self.mapped = bool(self._uids or self._gids)
 
+    @property
+    def name(self) -> str:
+        """What is done, in a few words."""
+        if not self.apply:
+            return "no owners"
+        maps = [f"{kind} {known.container}:{known.host}:{known.size}" for kind, known in self._known()]
+        return f"owners mapped ({', '.join(maps)})" if maps else "owners kept"
+
+    def _known(self) -> list[tuple[str, IdMap]]:
+        return [("uid", known) for known in self._uids] + [("gid", known) for known in self._gids]
+
     def on_host(self) -> Owners:
         """Give the same for ids that are the host's already."""
         return Owners(apply=self.apply, required=self.required)

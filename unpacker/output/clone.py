@@ -1,0 +1,55 @@
+"""A stack of layers out of a store, copied into one tree: what overlayfs would show, as files of its own."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from unpacker.layer.stack import Stack
+
+if TYPE_CHECKING:
+    from unpacker.tree.copy import Copier
+    from unpacker.tree.directory import Directory, Tree
+
+
+def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> int:
+    """Copy all that a stack shows into an empty tree, whose directories wait for their attributes then.
+
+    Args:
+        stack: The root of what is to be copied.
+        tree: The tree.
+        copier: Copies files: by reflink where that can be.
+        link: Make hard links instead of copies: fast, and whoever writes to one writes into the store.
+
+    Returns:
+        How many files and directories there are.
+    """
+    count = 0
+    tree.root.attributes = stack.attributes()
+    known: dict[tuple[int, int], tuple[Directory, bytes]] = {}  # files with several names, by device and inode
+    waiting = [(stack, tree.root)]
+    while waiting:
+        under, node = waiting.pop()
+        for name, found in under.entries():
+            count += 1
+            if isinstance(found, Stack):
+                child = tree.make(node, name)
+                child.attributes = found.attributes()
+                waiting.append((found, child))
+                continue
+            layer, holder = found
+            source = layer.tree.descriptor(holder)
+            into = tree.descriptor(node)
+            if link:
+                os.link(name, name, src_dir_fd=source, dst_dir_fd=into, follow_symlinks=False)
+                continue
+            status = os.stat(name, dir_fd=source, follow_symlinks=False)
+            if status.st_nlink > 1:
+                first = known.setdefault((status.st_dev, status.st_ino), (node, name))
+                if first != (node, name):
+                    with tree.held(node) as into:
+                        earlier = tree.descriptor(first[0])
+                        os.link(first[1], name, src_dir_fd=earlier, dst_dir_fd=into, follow_symlinks=False)
+                    continue
+            copier.copy(source, name, into, name, node.path(name), layer.markers.shown)
+    return count

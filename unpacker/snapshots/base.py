@@ -1,0 +1,330 @@
+"""What the snapshotters have in common: all but how files are kept and mounted."""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from unpacker.errors import AlreadyExistsError, SnapshotStateError, quoted
+from unpacker.layer.markers import SidecarMarkers, markers
+from unpacker.layer.stack import Part, Stack, StackedLayer
+from unpacker.snapshots.catalog import Catalog
+from unpacker.snapshots.record import SnapshotRecord
+from unpacker.snapshots.snapshotter import Info, Kind, Usage
+from unpacker.spec import labels as labelling
+from unpacker.spec.filters import parse
+from unpacker.tree.attributes import Applier, implied
+from unpacker.tree.copy import Copier
+from unpacker.tree.directory import MOST_OPEN, OPEN_DIRECTORY
+from unpacker.tree.disk import DiskTree
+from unpacker.tree.finish import finish_directories, finish_root
+from unpacker.tree.owners import Owners
+from unpacker.tree.probe import may_chown, umask
+from unpacker.tree.sync import sync_filesystem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Self
+
+    from unpacker.events import LossKind
+    from unpacker.layer.changes import Changes, Losses
+    from unpacker.layer.rules import Rules
+    from unpacker.snapshots.mounts import Mount
+    from unpacker.snapshots.snapshotter import LayerSource
+    from unpacker.tree.directory import Tree
+    from unpacker.tree.lock import Holder
+    from unpacker.tree.private import Private
+
+FILES = "fs"
+
+
+class StoreSnapshotter(ABC):
+    """A snapshotter over a `Catalog`; a context manager that closes it.
+
+    Args:
+        root: The store's directory; made if it is not there.
+        sync: Whether what is committed is written to the disk before it appears.
+    """
+
+    kind: str
+
+    def __init__(self, root: str | os.PathLike[str], *, sync: bool = True) -> None:
+        self.catalog = Catalog(root, self.kind)
+        self._sync = sync
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.catalog.root}>"
+
+    # -- what is there -------------------------------------------------------------------------------------------------
+
+    def stat(self, name: str) -> Info:
+        """See `Snapshotter`."""
+        return self.catalog.find(name)[1].info
+
+    def update(self, info: Info, *fieldpaths: str) -> Info:
+        """See `Snapshotter`."""
+        with self.catalog.lock("gc"):
+            _, record = self.catalog.find(info.name)
+            changed = labelling.updated(record.labels, info.labels, fieldpaths)
+            record = record.changed(labels=changed, updated=time.time_ns())
+            self.catalog.replace(record)
+        return record.info
+
+    def usage(self, name: str) -> Usage:
+        """See `Snapshotter`."""
+        path, record = self.catalog.find(name)
+        return record.usage or measured(os.path.join(path, FILES))
+
+    def walk(self, *filters: str) -> Iterator[Info]:
+        """See `Snapshotter`; filters are containerd's, on name, parent, kind and ``labels.KEY``."""
+        matches = parse(filters, ("name", "parent", "kind", "labels"))
+        for record in list(self.catalog.records()):
+            if matches(partial(_field, record.info)):
+                yield record.info
+
+    def chain(self, name: str) -> list[SnapshotRecord]:
+        """Give a committed snapshot and all that it stands on, topmost first.
+
+        Raises:
+            SnapshotNotFoundError: One of them is not there.
+            SnapshotStateError: It is not committed.
+        """
+        found: list[SnapshotRecord] = []
+        wanted: str | None = name
+        while wanted is not None:
+            record = self.catalog.committed(wanted)
+            if record is None:
+                self.catalog.find(wanted)
+                raise SnapshotStateError(name=wanted, why="is not committed")
+            found.append(record)
+            wanted = record.parent
+        return found
+
+    def files(self, name: str) -> str:
+        """Give the directory in which the files of a committed snapshot lie."""
+        return os.path.join(self.catalog.path(name), FILES)
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Stack]:
+        """Give the tree that a committed snapshot and those below it add up to, for reading."""
+        records = self.layers(name)
+        trees: list[DiskTree] = []
+        most_open = max(2, MOST_OPEN // len(records))
+        try:
+            parts = []
+            for record in records:
+                tree = DiskTree(os.open(self.files(record.name), OPEN_DIRECTORY), most_open=most_open)
+                trees.append(tree)
+                kind = markers(record.encoding) if record.encoding else SidecarMarkers()
+                if isinstance(kind, SidecarMarkers):
+                    kind = SidecarMarkers(record.whiteouts, record.opaque)
+                parts.append(Part(StackedLayer(tree, kind, frozenset(record.skipped)), tree.root))
+            yield Stack(parts)
+        finally:
+            for tree in trees:
+                tree.close()
+
+    @abstractmethod
+    def layers(self, name: str) -> list[SnapshotRecord]:
+        """Give the committed snapshots whose files add up to one, topmost first."""
+
+    # -- life of a snapshot --------------------------------------------------------------------------------------------
+
+    def prepare(self, key: str, parent: str | None = None, labels: Mapping[str, str] | None = None) -> list[Mount]:
+        """See `Snapshotter`."""
+        return self._activate(key, parent, Kind.ACTIVE, labels)
+
+    def view(self, key: str, parent: str | None = None, labels: Mapping[str, str] | None = None) -> list[Mount]:
+        """See `Snapshotter`."""
+        return self._activate(key, parent, Kind.VIEW, labels)
+
+    def _activate(self, key: str, parent: str | None, kind: Kind, labels: Mapping[str, str] | None) -> list[Mount]:
+        with self.catalog.lock("gc"):
+            if parent is not None:
+                self.chain(parent)
+            if os.path.lexists(self.catalog.active_path(key)) or self.catalog.committed(key) is not None:
+                raise AlreadyExistsError(where=self.catalog.root, what=f"snapshot {quoted(key)}")
+            now = time.time_ns()
+            record = SnapshotRecord(
+                name=key, kind=kind, parent=parent, created=now, updated=now, labels=dict(labels or {})
+            )
+            with self.catalog.staging() as place:
+                self._fill(place, record)
+                self.catalog.write_record(place.descriptor, record)
+                self.catalog.activate(place, key)
+        return self.mounts(key)
+
+    @abstractmethod
+    def _fill(self, place: Private, record: SnapshotRecord) -> None:
+        """Make the files with which an active snapshot begins."""
+
+    @abstractmethod
+    def mounts(self, key: str) -> list[Mount]:
+        """See `Snapshotter`."""
+
+    def commit(self, name: str, key: str, labels: Mapping[str, str] | None = None) -> None:
+        """See `Snapshotter`."""
+        with self.catalog.lock(name), self.catalog.lock("gc"):
+            path, record = self.catalog.active(key)
+            if record.kind is not Kind.ACTIVE:
+                raise SnapshotStateError(name=key, why="is a view, and views are not committed")
+            if self.catalog.committed(name) is not None:
+                raise AlreadyExistsError(where=self.catalog.root, what=f"snapshot {quoted(name)}")
+            now = time.time_ns()
+            committed = record.changed(
+                name=name,
+                kind=Kind.COMMITTED,
+                created=now,
+                updated=now,
+                labels=dict(labels or {}),
+                usage=measured(os.path.join(path, FILES)),
+                encoding=self._encoding_of(path),
+            )
+            self.catalog.commit(path, committed, sync=self._sync)
+
+    @abstractmethod
+    def _encoding_of(self, path: str) -> str | None:
+        """Say how an active snapshot that was written to through its mounts says what it hides."""
+
+    def remove(self, name: str) -> None:
+        """See `Snapshotter`."""
+        with self.catalog.lock("gc"):
+            path, _ = self.catalog.find(name)
+            child = next((record.name for record in self.catalog.records() if record.parent == name), None)
+            if child is not None:
+                raise SnapshotStateError(name=name, why=f"has a child, {quoted(child)}")
+            self.catalog.remove(path)
+
+    def cleanup(self) -> int:
+        """See `Snapshotter`."""
+        return self.catalog.sweep()
+
+    def close(self) -> None:
+        """See `Snapshotter`."""
+        self.catalog.close()
+
+    # -- layers of images ----------------------------------------------------------------------------------------------
+
+    def extract(
+        self,
+        layer: LayerSource,
+        parent: str | None,
+        rules: Rules,
+        *,
+        on_wait: Callable[[Holder], None] | None = None,
+    ) -> tuple[SnapshotRecord, bool]:
+        """Make the snapshot of a layer, unless it is there; whoever else makes it is waited for.
+
+        Args:
+            layer: The layer, which knows how to stage itself.
+            parent: The chain_id below it.
+            rules: How layers are applied.
+            on_wait: Told, once, which process is at it.
+
+        Returns:
+            The record, and whether this call has made it.
+
+        Raises:
+            SnapshotStateError: It is there, and was made by other rules.
+            UnpackError, OSError: See `unpacker.layer.apply.stage_layer`.
+        """
+        name = str(layer.chain_id)
+        record = self.catalog.committed(name)
+        if record is None:
+            with self.catalog.lock(name, on_wait):
+                record = self.catalog.committed(name)
+                if record is None:
+                    return self._extract(layer, parent, rules), True
+        if record.made_by != rules.name:
+            why = f"was unpacked with {record.made_by}, and {rules.name} is asked for: use another store"
+            raise SnapshotStateError(name=name, why=why)
+        return record, False
+
+    def _extract(self, layer: LayerSource, parent: str | None, rules: Rules) -> SnapshotRecord:
+        """Make the snapshot of a layer, in a private place until it is complete."""
+        with self.catalog.staging() as place:
+            record = self._stage(place, layer, parent, rules)
+            self.catalog.write_record(place.descriptor, record)
+            if self._sync:
+                sync_filesystem(place.descriptor)
+            self.catalog.publish(place, record.name)
+        return record
+
+    @abstractmethod
+    def _stage(self, place: Private, layer: LayerSource, parent: str | None, rules: Rules) -> SnapshotRecord:
+        """Make the files of a layer's snapshot, and its record."""
+
+    def _record(
+        self, place: Private, layer: LayerSource, parent: str | None, rules: Rules, changes: Changes
+    ) -> SnapshotRecord:
+        """Give the record of a layer whose files are complete."""
+        now = time.time_ns()
+        return SnapshotRecord(
+            name=str(layer.chain_id),
+            kind=Kind.COMMITTED,
+            parent=parent,
+            created=now,
+            updated=now,
+            usage=measured(f"/proc/self/fd/{place.descriptor}/{FILES}"),
+            skipped=tuple(sorted(changes.skipped)),
+            diff_id=str(layer.diff_id),
+            blob=str(layer.blob),
+            entries=changes.entries,
+            tar_bytes=changes.tar_bytes,
+            made_by=rules.name,
+            losses={str(kind): count for kind, count in changes.losses.counts.items()},
+        )
+
+    def _finish(self, tree: Tree, rules: Rules, losses: Losses) -> None:
+        """Give all directories of a tree their attributes."""
+
+        def lose(kind: LossKind, path: bytes, reason: str) -> None:
+            losses.add(kind, path, reason)
+
+        applier = Applier(rules.owners, lose, rules.umask)
+        finish_directories(tree, applier)
+        finish_root(tree.descriptor(tree.root), tree.root.attributes or implied(), applier)
+
+    def _copier(self, place: Private) -> Copier:
+        """Give what copies files of the store, owners and all, as far as the caller may."""
+        owners = Owners(apply=may_chown(place.descriptor))
+        return Copier(Applier(owners, lambda _kind, _path, _reason: None, umask()))
+
+
+def _field(info: Info, path: tuple[str, ...]) -> str | None:
+    """Give the field of a snapshot that a filter names."""
+    name, *rest = path
+    if name == "labels":
+        return info.labels.get(".".join(rest))
+    return {"name": info.name, "parent": info.parent, "kind": info.kind.value}[name] if not rest else None
+
+
+def measured(path: str) -> Usage:
+    """Count inodes and bytes on disk of a tree, each inode once (containerd's way: blocks, the root included)."""
+    inodes: set[tuple[int, int]] = set()
+    size = 0
+    with DiskTree(os.open(path, OPEN_DIRECTORY)) as tree:
+        root = os.fstat(tree.descriptor(tree.root))
+        inodes.add((root.st_dev, root.st_ino))
+        size += root.st_blocks * 512
+        waiting = [tree.root]
+        while waiting:
+            node = waiting.pop()
+            for name, entry in tree.scan(node):
+                status = entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(tree.directory(node, name))
+                if (status.st_dev, status.st_ino) not in inodes:
+                    inodes.add((status.st_dev, status.st_ino))
+                    size += status.st_blocks * 512
+    return Usage(inodes=len(inodes), size=size)

@@ -1,0 +1,173 @@
+"""``snapshot.json``: what a snapshot store keeps of each snapshot beside its files (docs/formats.md)."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from unpacker.record import Record
+from unpacker.snapshots.snapshotter import Info, Kind, Usage
+from unpacker.spec.strictjson import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from unpacker.spec.strictjson import Value
+
+_SECOND = 10**9
+_INT64 = 2**63 - 1
+_FORMAT = 1
+
+
+class SnapshotRecord(Record):
+    """The record of one snapshot."""
+
+    name: str
+    kind: Kind
+    parent: str | None
+    created: int
+    updated: int
+    labels: Mapping[str, str] = {}
+    usage: Usage | None = None
+    """None while it is not committed."""
+    encoding: str | None = None
+    """How it says what it hides (`unpacker.layer.markers`); None if it is a whole tree."""
+    whiteouts: tuple[bytes, ...] = ()
+    """With the encoding ``sidecar``."""
+    opaque: tuple[bytes, ...] = ()
+    """With the encoding ``sidecar``."""
+    skipped: tuple[bytes, ...] = ()
+    """Paths of devices that could not be made."""
+    diff_id: str | None = None
+    blob: str | None = None
+    """Digest of the layer's blob."""
+    entries: int = 0
+    """Tar entries of the layer."""
+    tar_bytes: int = 0
+    """Bytes of the layer decompressed."""
+    made_by: str | None = None
+    """By which rules a layer was applied (`unpacker.layer.rules.Rules.name`)."""
+    losses: Mapping[str, int] = {}
+    """What could not be applied, by kind."""
+
+    @property
+    def info(self) -> Info:
+        """What a snapshotter says of it."""
+        return Info(
+            name=self.name,
+            kind=self.kind,
+            parent=self.parent,
+            created=self.created,
+            updated=self.updated,
+            labels=dict(self.labels),
+        )
+
+    def as_json(self) -> bytes:
+        """Give the file's content."""
+        usage = None if self.usage is None else {"inodes": self.usage.inodes, "size": self.usage.size}
+        document = {
+            "format": _FORMAT,
+            "name": self.name,
+            "kind": self.kind.value,
+            "parent": self.parent,
+            "created": to_text(self.created),
+            "updated": to_text(self.updated),
+            "labels": dict(self.labels),
+            "usage": usage,
+            "encoding": self.encoding,
+            "whiteouts": _quoted(self.whiteouts),
+            "opaque": _quoted(self.opaque),
+            "skipped": _quoted(self.skipped),
+            "diffID": self.diff_id,
+            "blob": self.blob,
+            "entries": self.entries,
+            "tarBytes": self.tar_bytes,
+            "madeBy": self.made_by,
+            "losses": dict(self.losses),
+        }
+        return json.dumps(document, indent=1).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, data: bytes, source: str) -> SnapshotRecord:
+        """Read the file's content.
+
+        Raises:
+            DocumentError: It is damaged.
+        """
+        document = load(data, source)
+        document.required("format").integer(_FORMAT, _FORMAT)
+        usage, losses = document.optional("usage"), document.required("losses")
+        return cls(
+            name=document.required("name").text(),
+            kind=_kind(document.required("kind")),
+            parent=_optional_text(document, "parent"),
+            created=from_text(document.required("created")),
+            updated=from_text(document.required("updated")),
+            labels=document.required("labels").string_map(),
+            usage=None if usage is None else Usage(inodes=_count(usage, "inodes"), size=_count(usage, "size")),
+            encoding=_optional_text(document, "encoding"),
+            whiteouts=_unquoted(document.required("whiteouts")),
+            opaque=_unquoted(document.required("opaque")),
+            skipped=_unquoted(document.required("skipped")),
+            diff_id=_optional_text(document, "diffID"),
+            blob=_optional_text(document, "blob"),
+            entries=_count(document, "entries"),
+            tar_bytes=_count(document, "tarBytes"),
+            made_by=_optional_text(document, "madeBy"),
+            losses={name: losses.required(name).integer(0, _INT64) for name in losses.object()},
+        )
+
+
+def to_text(time: int) -> str:
+    """Give a time (nanoseconds since 1970) as RFC 3339 has it, in UTC."""
+    seconds, nanoseconds = divmod(time, _SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+
+
+def from_text(value: Value) -> int:
+    """Read such a time.
+
+    Raises:
+        DocumentError: It is none.
+    """
+    seconds, _, rest = value.text().partition(".")
+    try:
+        whole = datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+        return int(whole.timestamp()) * _SECOND + int(rest.removesuffix("Z"))
+    except ValueError:
+        raise value.error("a time as 2026-01-31T12:00:00.000000000Z") from None
+
+
+def _kind(value: Value) -> Kind:
+    try:
+        return Kind(value.text())
+    except ValueError:
+        raise value.error(" or ".join(Kind)) from None
+
+
+def _optional_text(document: Value, name: str) -> str | None:
+    value = document.optional(name)
+    return None if value is None else value.text()
+
+
+def _count(value: Value, name: str) -> int:
+    return value.required(name).integer(0, _INT64)
+
+
+def _quoted(paths: Iterable[bytes]) -> list[str]:
+    """Give paths, which are bytes, in percent-encoding: JSON holds no bytes."""
+    if not paths:
+        return []
+    from urllib.parse import quote  # noqa: PLC0415 -- slow to import, and rarely needed
+
+    return [quote(path) for path in sorted(paths)]
+
+
+def _unquoted(value: Value) -> tuple[bytes, ...]:
+    texts = value.strings()
+    if not texts:
+        return ()
+    from urllib.parse import unquote_to_bytes  # noqa: PLC0415 -- as above
+
+    return tuple(unquote_to_bytes(text) for text in texts)

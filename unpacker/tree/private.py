@@ -1,0 +1,101 @@
+"""Private directories in which things are made before they appear under their names.
+
+``0700`` all the time, as what is made in one may be setuid and is not verified yet.  Its maker holds a lock on it,
+which the kernel gives back when the process ends, however it ends: one that nobody holds is rubbish, and is swept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree
+from unpacker.tree.remove import remove_at
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class Private:
+    """One such directory; a context manager that removes it, unless it was moved away.
+
+    Args:
+        holder: Descriptor of the directory that it is made in, where nobody else may write.
+
+    Attributes:
+        descriptor: Its own descriptor.
+    """
+
+    def __init__(self, holder: int) -> None:
+        self._holder = holder
+        self._name = b""
+        self._moved = False
+        self.descriptor = -1
+
+    def __enter__(self) -> Self:
+        while self.descriptor < 0:
+            self._name = os.urandom(8).hex().encode()
+            os.mkdir(self._name, WORKING_MODE, dir_fd=self._holder)
+            # Another process that sweeps may have met it before it was locked.
+            with suppress(FileNotFoundError):
+                descriptor = os.open(self._name, OPEN_DIRECTORY, dir_fd=self._holder)
+                if _lock(descriptor) and _is_at(self._holder, self._name, descriptor):
+                    self.descriptor = descriptor
+                else:
+                    os.close(descriptor)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if not self._moved:
+            remove_at(self._holder, self._name)
+        os.close(self.descriptor)
+        self.descriptor = -1
+
+    def tree(self, name: bytes) -> Tree:
+        """Make an empty directory in it, as the root of a tree; whoever asks closes it."""
+        os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor)
+        return Tree(os.open(name, OPEN_DIRECTORY, dir_fd=self.descriptor))
+
+    def discard(self, name: bytes) -> None:
+        """Remove something in it."""
+        remove_at(self.descriptor, name)
+
+    def move(self, directory: int, name: str) -> None:
+        """Let it appear, with all that is in it, under another name; it must not be there."""
+        os.rename(self._name, name, src_dir_fd=self._holder, dst_dir_fd=directory)
+        self._moved = True
+
+
+def sweep(holder: int) -> int:
+    """Remove what killed processes have left in a directory of private ones; give how many there were."""
+    swept = 0
+    for name in os.listdir(holder):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=holder)
+            try:
+                if _lock(descriptor):
+                    remove_at(holder, name)
+                    swept += 1
+            finally:
+                os.close(descriptor)
+    return swept
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a directory; False if somebody else has."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(holder: int, name: bytes, descriptor: int) -> bool:
+    """Whether an open directory still has its name."""
+    try:
+        found = os.stat(name, dir_fd=holder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(descriptor))
