@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from unpacker.errors import DestinationError
 from unpacker.events import LossKind, OnEvent, ignore
-from unpacker.output.clone import clone
+from unpacker.layer.clone import clone
 from unpacker.output.directory import Rootfs
 from unpacker.tree.attributes import Applier
 from unpacker.tree.copy import Copier

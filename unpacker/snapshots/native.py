@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from unpacker.layer.clone import clone
 from unpacker.layer.merge import merge_layer
-from unpacker.output.clone import clone
 from unpacker.snapshots.base import FILES, StoreSnapshotter
 from unpacker.snapshots.mounts import bind_mount
 from unpacker.snapshots.snapshotter import Kind
