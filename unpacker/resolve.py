@@ -193,6 +193,7 @@ class _Resolver:
         self._wanted = Platform.host() if platform is None else platform.normalized()
         self._limits = limits
         self._on_event = on_event
+        self._platforms: dict[tuple[Digest, str], Platform | None] = {}
 
     def resolve(self, reference: Reference) -> Resolution:
         """Go all the way."""
@@ -271,7 +272,16 @@ class _Resolver:
         return None if best is None else best[1]
 
     def _platform_in_config(self, descriptor: Descriptor) -> Platform | None:
-        """Ask the config of a manifest whose descriptor does not say; None where there is no answer."""
+        """Ask the config of a manifest whose descriptor does not say; None where there is no answer.
+
+        Each is asked once: an index may name the same two manifests, of megabytes, ten thousand times.
+        """
+        key = descriptor.digest, descriptor.media_type
+        if key not in self._platforms:
+            self._platforms[key] = self._read_platform(descriptor)
+        return self._platforms[key]
+
+    def _read_platform(self, descriptor: Descriptor) -> Platform | None:
         try:
             manifest = self._manifest(descriptor)
             return self._config(manifest).platform if is_config(manifest.config.media_type) else None

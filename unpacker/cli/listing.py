@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from unpacker.limits import Limits
     from unpacker.spec.descriptor import Descriptor
+    from unpacker.spec.digest import Digest
 
 _NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
 
@@ -73,21 +74,22 @@ def _as_table(rows: list[Row]) -> str:
 
 def images(layout: Layout, limits: Limits) -> Iterator[Row]:
     """Yield the images in the order of the index, those of an index in an index where it stands."""
-    pending = [(descriptor, _name(descriptor), _Way()) for descriptor in reversed(layout.index().manifests)]
+    documents = _Documents(layout, limits)
+    pending = [(descriptor, _name(descriptor), _Way()) for descriptor in reversed(layout.index(limits).manifests)]
     met = len(pending)
     while pending:
         descriptor, reference, way = pending.pop()
         if not is_index(descriptor.media_type):
-            yield _row(layout, limits, descriptor, reference, way)
+            yield _row(documents, descriptor, reference, way)
             continue
-        inner = _index(layout, limits, descriptor)
+        inner = documents.index(descriptor)
         if inner is None:
             yield _absent(descriptor, reference, way)
             continue
-        met += len(inner.manifests)
+        met += len(inner)
         _check(limits, met=met, depth=way.depth + 1)
         below = _Way(top=way.top or str(descriptor.digest), depth=way.depth + 1)
-        pending += [(child, reference, below) for child in reversed(inner.manifests)]
+        pending += [(child, reference, below) for child in reversed(inner)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,29 +111,89 @@ def _check(limits: Limits, *, met: int, depth: int) -> None:
         raise LimitError(limit="index_depth", allowed=limits.index_depth, found=depth, what="indexes in indexes")
 
 
-def _index(layout: Layout, limits: Limits, descriptor: Descriptor) -> Index | None:
-    try:
-        return Index.parse(layout.document(descriptor, limits), str(descriptor.digest))
-    except BlobNotFoundError:
-        return None
+class _Documents:
+    """The documents of a layout, each read once: an index may name the same few, of megabytes, ten thousand times."""
+
+    def __init__(self, layout: Layout, limits: Limits) -> None:
+        self._layout = layout
+        self._limits = limits
+        self._indexes: dict[tuple[Digest, str], tuple[Descriptor, ...] | None] = {}
+        self._manifests: dict[tuple[Digest, str], _Facts | None] = {}
+        self._platforms: dict[Digest, Platform | None] = {}
+
+    def index(self, descriptor: Descriptor) -> tuple[Descriptor, ...] | None:
+        """Give what an index holds; None if it is absent."""
+        key = descriptor.digest, descriptor.media_type
+        if key not in self._indexes:
+            data = self._read(descriptor)
+            found = (
+                None
+                if data is None
+                else Index.parse(data, str(descriptor.digest), self._limits, media_type=descriptor.media_type)
+            )
+            self._indexes[key] = None if found is None else found.manifests
+        return self._indexes[key]
+
+    def manifest(self, descriptor: Descriptor) -> _Facts | None:
+        """Give what a manifest says; None if it is absent."""
+        key = descriptor.digest, descriptor.media_type
+        if key not in self._manifests:
+            data = self._read(descriptor)
+            found = (
+                None
+                if data is None
+                else Manifest.parse(data, str(descriptor.digest), self._limits, media_type=descriptor.media_type)
+            )
+            self._manifests[key] = None if found is None else _Facts.of(found)
+        return self._manifests[key]
+
+    def platform(self, descriptor: Descriptor) -> Platform | None:
+        """Ask the config of an image whose descriptor does not say."""
+        if not is_config(descriptor.media_type):
+            return None
+        if descriptor.digest not in self._platforms:
+            data = self._read(descriptor)
+            found = None if data is None else Config.parse(data, str(descriptor.digest), self._limits)
+            self._platforms[descriptor.digest] = (
+                None if found is None else Platform(os=found.os, architecture=found.architecture, variant=found.variant)
+            )
+        return self._platforms[descriptor.digest]
+
+    def _read(self, descriptor: Descriptor) -> bytes | None:
+        try:
+            return self._layout.document(descriptor, self._limits)
+        except BlobNotFoundError:
+            return None
 
 
-def _row(layout: Layout, limits: Limits, descriptor: Descriptor, reference: str | None, way: _Way) -> Row:
-    if not is_manifest(descriptor.media_type):
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a row shows of a manifest."""
+
+    config: Descriptor
+    layers: int
+    size: int
+    """Of the config and all layers together."""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> _Facts:
+        size = manifest.config.size + sum(layer.size for layer in manifest.layers)
+        return cls(manifest.config, len(manifest.layers), size)
+
+
+def _row(documents: _Documents, descriptor: Descriptor, reference: str | None, way: _Way) -> Row:
+    facts = documents.manifest(descriptor) if is_manifest(descriptor.media_type) else None
+    if facts is None:
         return _absent(descriptor, reference, way)
-    try:
-        manifest = Manifest.parse(layout.document(descriptor, limits), str(descriptor.digest))
-    except BlobNotFoundError:
-        return _absent(descriptor, reference, way)
-    platform = descriptor.platform or _platform(layout, limits, manifest.config)
+    platform = descriptor.platform or documents.platform(facts.config)
     return Row(
         reference=reference,
         digest=str(descriptor.digest),
         index=way.top,
         media_type=descriptor.media_type,
         platform=None if platform is None else str(platform),
-        layers=len(manifest.layers),
-        size=descriptor.size + manifest.config.size + sum(layer.size for layer in manifest.layers),
+        layers=facts.layers,
+        size=descriptor.size + facts.size,
     )
 
 
@@ -145,14 +207,3 @@ def _absent(descriptor: Descriptor, reference: str | None, way: _Way) -> Row:
         layers=None,
         size=None,
     )
-
-
-def _platform(layout: Layout, limits: Limits, descriptor: Descriptor) -> Platform | None:
-    """Ask the config of an image whose descriptor does not say."""
-    if not is_config(descriptor.media_type):
-        return None
-    try:
-        config = Config.parse(layout.document(descriptor, limits), str(descriptor.digest))
-    except BlobNotFoundError:
-        return None
-    return Platform(os=config.os, architecture=config.architecture, variant=config.variant)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 _THOUSAND = 1000
 _SHORT = 10
 _MINUTE = 60
+_WIDEST_CELL = 100
 
 
 def printable(text: str) -> str:
@@ -66,9 +67,15 @@ def prefix(digest: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Give lines with columns of one width each; the last is as wide as it comes."""
+    """Give lines with columns of one width each, as wide as their widest cell of ordinary size; the last is free.
+
+    One cell of megabytes would otherwise make every line as long.
+    """
     lines = [headings, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings) - 1)]
+    widths = [
+        max(len(line[column]) for line in lines if len(line[column]) <= _WIDEST_CELL)
+        for column in range(len(headings) - 1)
+    ]
     return "".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]) + "\n"
         for line in lines
