@@ -17,6 +17,7 @@ from unpacker.layer.copyup import copy_up
 from unpacker.layer.maker import CREATE
 from unpacker.layer.names import LINK_STORE
 from unpacker.layer.walk import LoopError, Place, UnknownError, Walk
+from unpacker.tree.directory import rewound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -225,7 +226,7 @@ class HardLinks:
         nodes = [self._tree.root]
         while nodes:
             node = nodes.pop()
-            with os.scandir(self._tree.descriptor(node)) as found:
+            with os.scandir(rewound(self._tree.descriptor(node))) as found:
                 inodes = [(os.fsencode(each.name), each.inode()) for each in found]
             for name, inode in inodes:
                 if inode in self._pending and name not in node.children:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from unpacker.layer.below import Covered, Hidden
 from unpacker.layer.walk import LoopError, Walk
 from unpacker.limits import DEFAULT
-from unpacker.tree.directory import Other
+from unpacker.tree.directory import Other, rewound
 
 if TYPE_CHECKING:
     from unpacker.layer.below import Below, Path
@@ -172,4 +172,4 @@ def _node_at(tree: Tree, path: Path) -> Directory | None:
 
 def _all_names(tree: Tree, directory: Directory) -> list[bytes]:
     """List what is in a directory."""
-    return [os.fsencode(name) for name in os.listdir(tree.descriptor(directory))]
+    return [os.fsencode(name) for name in os.listdir(rewound(tree.descriptor(directory)))]

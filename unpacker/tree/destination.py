@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from unpacker.errors import DestinationError, quoted
 from unpacker.tree import mounts
-from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE
+from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, rewound
 from unpacker.tree.remove import remove_at
 from unpacker.tree.rename import exchange
 
@@ -185,7 +185,7 @@ class Destination:
         moved = []
         xattrs = self._xattrs()
         try:
-            for child in map(os.fsencode, os.listdir(root)):
+            for child in map(os.fsencode, os.listdir(rewound(root))):
                 with _movable(root, child):
                     os.rename(child, child, src_dir_fd=root, dst_dir_fd=self.holder)
                 moved.append(child)

@@ -31,6 +31,16 @@ WORKING_MODE = 0o700
 MOST_OPEN = 128
 
 
+def rewound(descriptor: int) -> int:
+    """Give a directory's descriptor, ready to list what is in the directory now.
+
+    What has come into a directory after it was opened may be left out until it is rewound (POSIX, readdir).  btrfs does
+    leave it out, so that whole layers would be missing there, without an error.
+    """
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
 class Other(Enum):
     """Something that is neither a directory nor a symbolic link."""
 

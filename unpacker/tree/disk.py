@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from unpacker.tree.directory import OTHER, Directory, Other, Tree
+from unpacker.tree.directory import OTHER, Directory, Other, Tree, rewound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ class DiskTree(Tree):
 
     def scan(self, node: Directory) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
         """Give what is in a directory, in no order; it is all read before the first is given."""
-        with os.scandir(self.descriptor(node)) as entries:
+        with os.scandir(rewound(self.descriptor(node))) as entries:
             found = list(entries)
         for entry in found:
             yield os.fsencode(entry.name), entry

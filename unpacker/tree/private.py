@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree
+from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
 from unpacker.tree.remove import remove_at
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Private:
 def sweep(holder: int) -> int:
     """Remove what killed processes have left in a directory of private ones; give how many there were."""
     swept = 0
-    for name in os.listdir(holder):
+    for name in os.listdir(rewound(holder)):
         with suppress(FileNotFoundError, NotADirectoryError):
             descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=holder)
             try:

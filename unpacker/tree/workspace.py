@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unpacker.tree.destination import Destination, lock
-from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree
+from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
 from unpacker.tree.remove import remove_at
 from unpacker.tree.undisturbed import undisturbed
 
@@ -89,7 +89,7 @@ class Workspace:
         """Remove what killed runs for the same DEST have left: a workspace of ours without a living owner."""
         holder = self._destination.holder
         ours = re.compile(re.escape(self._prefix) + rb"[0-9a-f]{%d}" % (2 * _RANDOM))
-        for name in filter(ours.fullmatch, map(os.fsencode, os.listdir(holder))):
+        for name in filter(ours.fullmatch, map(os.fsencode, os.listdir(rewound(holder)))):
             with suppress(OSError):
                 descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=holder)
                 try:
@@ -169,7 +169,7 @@ def _take(descriptor: int) -> None:
 
 def _remove_workspace(holder: int, name: bytes, descriptor: int) -> None:
     """Remove a workspace, open as ``descriptor``: first what is in it, so that no step of that lies outside of it."""
-    for child in os.listdir(descriptor):
+    for child in os.listdir(rewound(descriptor)):
         remove_at(descriptor, child)
     with suppress(FileNotFoundError):
         os.rmdir(name, dir_fd=holder)
