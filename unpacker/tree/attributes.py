@@ -30,8 +30,9 @@ _CHOWN_REFUSED = frozenset({errno.EPERM, errno.EINVAL})
 _XATTR_REFUSED = frozenset(
     {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSPC, errno.ERANGE, errno.E2BIG, errno.ENODATA}
 )
-_SAFE_TIME = 2**31 * 10**9  # every filesystem holds times below this one
-_TIME_MAX = 2**62 * 10**9  # what time_t holds, and to spare
+_SECOND = 10**9
+_SAFE_TIME = 2**31 * _SECOND  # every filesystem holds times below this one
+_TIME_MAX = 2**62 * _SECOND  # what time_t holds, and to spare
 
 
 class Attributes:
@@ -75,6 +76,7 @@ class Applier:
         self.on_loss = on_loss
         self.umask = umask
         self._own = (os.geteuid(), os.getegid())  # who owns a new file
+        self._exact = False  # whether the filesystem has been seen to hold nanoseconds
 
     def file(self, descriptor: int, entry: Entry, created: int) -> None:
         """Finish a regular file; ``created`` is the mode that it was created with, the mask still to be taken off."""
@@ -86,7 +88,7 @@ class Applier:
         if changed or entry.xattrs or mode != created or mode & (_SPECIAL_BITS | self.umask):
             os.fchmod(descriptor, mode)
         time = entry.mtime
-        if 0 <= time < _SAFE_TIME:
+        if 0 <= time < _SAFE_TIME and (not time % _SECOND or self._exact):
             os.utime(descriptor, ns=(time, time))
         else:
             self._odd_time(descriptor, None, time, entry.name)
@@ -164,13 +166,13 @@ class Applier:
             os.close(descriptor)
 
     def _time(self, target: int | bytes, directory: int | None, time: int, path: bytes | Callable[[], bytes]) -> None:
-        if 0 <= time < _SAFE_TIME:
+        if 0 <= time < _SAFE_TIME and (not time % _SECOND or self._exact):
             os.utime(target, ns=(time, time), dir_fd=directory, follow_symlinks=directory is None)
         else:
             self._odd_time(target, directory, time, _path(path))
 
     def _odd_time(self, target: int | bytes, directory: int | None, time: int, path: bytes) -> None:
-        """Set a time before 1970 or after 2038, and look whether the filesystem clamped it."""
+        """Set a time before 1970, after 2038 or within a second, and look whether the filesystem holds it."""
         possible = max(-_TIME_MAX, min(time, _TIME_MAX))
         try:
             os.utime(target, ns=(possible, possible), dir_fd=directory, follow_symlinks=directory is None)
@@ -179,7 +181,14 @@ class Applier:
                 raise
         got = os.stat(target, dir_fd=directory, follow_symlinks=directory is None).st_mtime_ns
         if got != time:
-            self.on_loss(LossKind.MTIME, path, f"time {time / 10**9:.0f} s became {got / 10**9:.0f} s")
+            self.on_loss(LossKind.MTIME, path, f"time {_seconds(time)} s became {_seconds(got)} s")
+        elif time % 1000:
+            self._exact = True
+
+
+def _seconds(time: int) -> str:
+    whole, fraction = divmod(abs(time), _SECOND)
+    return f"{'-' * (time < 0)}{whole}" + (f".{fraction:09}".rstrip("0") if fraction else "")
 
 
 def _path(path: bytes | Callable[[], bytes]) -> bytes:
