@@ -2,7 +2,7 @@
 
 Never through a symlink, never by a path, and without recursion: depth is a number that an image chooses
 (``shutil.rmtree`` fails at a thousand levels).  A directory that lies too deep is first renamed up to the top of the
-removal, so that few descriptors are open at any time.
+tree, so that few descriptors are open at any time.
 """
 
 from __future__ import annotations
@@ -58,28 +58,27 @@ def _open(parent: int, name: bytes) -> int:
 
 
 def _remove_tree(parent: int, name: bytes) -> None:
-    pending = [name]
-    while pending:
-        stack: list[tuple[bytes, int, list[bytes]]] = []
-        try:
-            stack.append(_emptied(parent, pending.pop()))
-            while stack:
-                inner_name, inner, children = stack[-1]
-                if not children:
-                    os.close(stack.pop()[1])
-                    os.rmdir(inner_name, dir_fd=stack[-1][1] if stack else parent)
-                elif len(stack) < _DEEPEST:
-                    stack.append(_emptied(inner, children.pop()))
-                else:
-                    # A name that no image can foresee: what has it would be in the way, or be lost.
-                    up = b".deep-" + os.urandom(_RANDOM).hex().encode()
-                    child = children.pop()
-                    os.close(_open(inner, child))  # to rename a directory takes write permission on itself
-                    os.rename(child, up, src_dir_fd=inner, dst_dir_fd=parent)
-                    pending.append(up)
-        finally:
-            for _, descriptor, _ in stack:
-                os.close(descriptor)
+    stack = [_emptied(parent, name)]
+    try:
+        while stack:
+            inner_name, inner, children = stack[-1]
+            if not children:
+                os.close(stack.pop()[1])
+                os.rmdir(inner_name, dir_fd=stack[-1][1] if stack else parent)
+            elif len(stack) < _DEEPEST:
+                stack.append(_emptied(inner, children.pop()))
+            else:
+                # Not beside the tree: a run that is killed here would leave it there, where nobody looks for it.
+                _, top, waiting = stack[0]
+                # A name that no image can foresee: what has it would be in the way.
+                up = b".deep-" + os.urandom(_RANDOM).hex().encode()
+                child = children.pop()
+                os.close(_open(inner, child))  # to rename a directory takes write permission on itself
+                os.rename(child, up, src_dir_fd=inner, dst_dir_fd=top)
+                waiting.append(up)
+    finally:
+        for _, descriptor, _ in stack:
+            os.close(descriptor)
 
 
 def _emptied(parent: int, name: bytes) -> tuple[bytes, int, list[bytes]]:
