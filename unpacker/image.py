@@ -165,7 +165,7 @@ class Image:
             for layer, parent in zip(self.layers, [None, *names], strict=False):
                 record = self._extract(snapshotter, rules, layer, parent, on_event)
                 records.append(record)
-                if labels:
+                if labels and record.blob == str(layer.descriptor.digest):  # another blob has not been seen to give it
                     label(self.layout, layer, on_event)
             if names:
                 snapshotter.catalog.set_image(self._facts())
