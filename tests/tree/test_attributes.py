@@ -7,7 +7,6 @@ import re
 import stat
 import struct
 import textwrap
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +21,7 @@ from tests.support.probes import (
     nobodys_python,
     run_as_nobody,
 )
+from tests.tree.support import Lost, opened, umask
 from unpacker.errors import UnsafeEntryError
 from unpacker.events import LossKind
 from unpacker.spec.entry import Entry, Kind
@@ -29,7 +29,6 @@ from unpacker.tree.attributes import Applier, Attributes, implied
 from unpacker.tree.owners import IdMap, Owners
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 SECOND = 10**9
@@ -58,35 +57,6 @@ def entry(kind: Kind = Kind.FILE, **facts: object) -> Entry:
     for key, value in facts.items():
         setattr(made, key, value)
     return made
-
-
-class Lost(list[tuple[LossKind, bytes, str]]):
-    """Takes losses."""
-
-    def __call__(self, kind: LossKind, path: bytes, reason: str) -> None:
-        self.append((kind, path, reason))
-
-    @property
-    def kinds(self) -> list[LossKind]:
-        return [kind for kind, _, _ in self]
-
-
-@contextmanager
-def umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-@contextmanager
-def opened(path: Path, flags: int = os.O_RDONLY | os.O_DIRECTORY) -> Iterator[int]:
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def current_umask() -> int:

@@ -10,8 +10,8 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Self
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,20 +23,12 @@ from tests.support.probes import (
     nobodys_python,
     run_as_nobody,
 )
+from tests.tree.support import Watch, descriptors, opened
 from unpacker.tree.remove import remove_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def remove(path: Path) -> None:
@@ -158,90 +150,67 @@ def test_other_names_of_a_file_stay(tmp_path: Path, canary: Path) -> None:
 # -- depth and width ---------------------------------------------------------------------------------------------------
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-class Watch:
-    """Counts the descriptors of this process over and over, while something goes on."""
-
-    def __enter__(self) -> Self:
-        self.most = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._count)
-        self._thread.start()
-        return self
-
-    def _count(self) -> None:
-        while not self._ended.wait(0.002):
-            self.most = max(self.most, descriptors())
-
-    def __exit__(self, *exception: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-
 @pytest.mark.parametrize(("depth", "width"), [(63, 1), (64, 1), (65, 1), (130, 2), (300, 2), (1100, 0)])
-def test_depth_is_no_matter(depth: int, width: int, tmp_path: Path) -> None:
+def test_depth_is_no_matter(depth: int, width: int, quick_path: Path) -> None:
     """``shutil.rmtree`` fails at a thousand levels, a path at some 2,000."""
-    make_deep(tmp_path / "deep", depth, width=width)
+    make_deep(quick_path / "deep", depth, width=width)
     before = descriptors()
     with Watch() as watch:
-        remove(tmp_path / "deep")
-    assert os.listdir(tmp_path) == []
+        remove(quick_path / "deep")
+    assert os.listdir(quick_path) == []
     assert descriptors() == before
     assert watch.most < before + 80
 
 
-def test_few_descriptors_are_enough(tmp_path: Path) -> None:
+def test_few_descriptors_are_enough(quick_path: Path) -> None:
     """The usual limit is 1024; a fraction of it must do."""
-    make_deep(tmp_path / "deep", 300)
+    make_deep(quick_path / "deep", 300)
     program = textwrap.dedent("""
         import os, resource, sys
         from unpacker.tree.remove import remove_at
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
         remove_at(os.open(sys.argv[1], os.O_RDONLY), b"deep")
     """)
-    subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
-    assert os.listdir(tmp_path) == []
+    subprocess.run([sys.executable, "-c", program, quick_path], check=True)
+    assert os.listdir(quick_path) == []
 
 
-def test_what_lies_deep_is_not_put_beside_the_tree(tmp_path: Path) -> None:
+def test_what_lies_deep_is_not_put_beside_the_tree(quick_path: Path) -> None:
     """Where a run that is killed would leave it for ever: whatever there is in the meantime, it is in the tree."""
-    make_deep(tmp_path / "deep", 1000)
+    make_deep(quick_path / "deep", 1000)
     seen = set()
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.is_set():
-            seen.update(os.listdir(tmp_path))
+            seen.update(os.listdir(quick_path))
 
     thread = threading.Thread(target=watch)
     thread.start()
-    remove(tmp_path / "deep")
+    remove(quick_path / "deep")
     ended.set()
     thread.join()
     assert seen <= {"deep"}
 
 
 @pytest.mark.parametrize("beside", [".deep.deep-1", ".deep-1", "d", "deep.deep-1"])
-def test_names_that_the_removal_might_use_stay(beside: str, tmp_path: Path) -> None:
+def test_names_that_the_removal_might_use_stay(beside: str, quick_path: Path) -> None:
     """What lies deep gets another name for a moment; one of the image's own must not be lost for it."""
-    make_deep(tmp_path / "deep", 200)
-    (tmp_path / "deep" / beside).mkdir(exist_ok=True)
-    (tmp_path / beside).mkdir()
-    remove(tmp_path / "deep")
-    assert os.listdir(tmp_path) == [beside]
+    make_deep(quick_path / "deep", 200)
+    (quick_path / "deep" / beside).mkdir(exist_ok=True)
+    (quick_path / beside).mkdir()
+    remove(quick_path / "deep")
+    assert os.listdir(quick_path) == [beside]
 
 
-def test_a_wide_directory(tmp_path: Path) -> None:
-    (tmp_path / "wide").mkdir()
-    with opened(tmp_path / "wide") as wide:
+def test_a_wide_directory(quick_path: Path) -> None:
+    (quick_path / "wide").mkdir()
+    with opened(quick_path / "wide") as wide:
         for number in range(300):
             os.close(os.open(f"file{number}", os.O_CREAT | os.O_WRONLY, dir_fd=wide))
             os.mkdir(f"directory{number}", dir_fd=wide)
-    remove(tmp_path / "wide")
-    assert os.listdir(tmp_path) == []
+    remove(quick_path / "wide")
+    assert os.listdir(quick_path) == []
 
 
 # -- without privilege -------------------------------------------------------------------------------------------------

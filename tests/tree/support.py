@@ -1,0 +1,78 @@
+"""What the tests of trees share: descriptors opened and counted, modes of the process changed and put back."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from unpacker.tree.directory import MOST_OPEN, OPEN_DIRECTORY, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from unpacker.events import LossKind
+
+
+@contextmanager
+def opened(path: Path, flags: int = OPEN_DIRECTORY) -> Iterator[int]:
+    """Open a directory, or with other flags a file."""
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Set the file mode creation mask for a while."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def new_tree(path: Path, most_open: int = MOST_OPEN) -> Tree:
+    """Make an empty directory the root of a tree."""
+    path.mkdir()
+    return Tree(os.open(path, OPEN_DIRECTORY), most_open=most_open)
+
+
+def descriptors() -> int:
+    """Count the open descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+class Watch:
+    """Counts the descriptors over and over, while something goes on."""
+
+    def __enter__(self) -> Self:
+        self.most = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._count)
+        self._thread.start()
+        return self
+
+    def _count(self) -> None:
+        while not self._ended.wait(0.01):
+            self.most = max(self.most, descriptors())
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+class Lost(list[tuple["LossKind", bytes, str]]):
+    """Takes losses."""
+
+    def __call__(self, kind: LossKind, path: bytes, reason: str) -> None:
+        self.append((kind, path, reason))
+
+    @property
+    def kinds(self) -> list[LossKind]:
+        """Give their kinds alone."""
+        return [kind for kind, _, _ in self]
