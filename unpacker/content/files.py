@@ -1,0 +1,102 @@
+"""Small files inside a layout: directories that no link leads out of, and files that are replaced whole.
+
+Who made a layout may want our writes to land somewhere else, so below its root no link is followed.  What is replaced
+is written beside it, brought to the disk, and put in place by one rename: whoever reads sees the old file or the new
+one, whenever the power goes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+def open_directory(name: str, parent: int | None = None, *, make: bool = False) -> int:
+    """Open a directory, which the caller closes: a root by its path, or one below another.
+
+    Args:
+        name: Its path, or its name in ``parent``.
+        parent: The descriptor of the directory that it is in; without one links are followed.
+        make: Make it if it is not there.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        NotADirectoryError: It is something else, such as a link.
+        OSError: It cannot be opened, or made.
+    """
+    if make:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=parent)
+            if parent is not None:
+                os.fsync(parent)
+    return os.open(name, _DIRECTORY | (0 if parent is None else _NO_LINK), dir_fd=parent)
+
+
+@contextmanager
+def directory(name: str, parent: int | None = None, *, make: bool = False) -> Iterator[int]:
+    """Hold a directory open, see `open_directory`."""
+    fd = open_directory(name, parent, make=make)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def replace(parent: int, name: str, data: bytes) -> None:
+    """Put a file in place whole, and durably once the caller has brought its directory to the disk as well.
+
+    The caller has a lock: two at once would write the same temporary file.  What is there keeps its permissions.
+    """
+    temporary = f".{name}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=parent)  # Left by a writer that was killed.
+    mode = _mode(parent, name)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o644 if mode is None else mode, dir_fd=parent)
+    try:
+        with open(fd, "wb") as file:
+            if mode is not None:
+                os.fchmod(fd, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except BaseException:
+        os.unlink(temporary, dir_fd=parent)
+        raise
+
+
+def _mode(parent: int, name: str) -> int | None:
+    try:
+        return stat.S_IMODE(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def read_text(parent: int, name: str, most: int = 64 << 10) -> str | None:
+    """Read a small file of UTF-8 text; None if it is not there, or is nothing of the kind."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
+    with open(fd, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        data = file.read(most + 1)
+    try:
+        return data.decode() if len(data) <= most else None
+    except UnicodeDecodeError:
+        return None
