@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ID_END = 2**32 - 1
+_ID_DIGITS = 10
 POLICIES = ("auto", "keep", "self")
 
 
@@ -31,7 +32,8 @@ class IdMap(Record, kw_only=False):
         parts = text.split(":")
         if len(parts) not in (2, 3) or not all(part.isascii() and part.isdigit() for part in parts):
             raise UsageError(f"id map {text!r} is not CONTAINER:HOST[:SIZE]")
-        found = cls(*(int(part) for part in parts))
+        # int() refuses thousands of digits in its own words.
+        found = cls(*(int(part) if len(part) <= _ID_DIGITS else _ID_END for part in parts))
         if not found.size or max(found.container, found.host) + found.size > _ID_END:
             raise UsageError(f"id map {text!r} leaves the range of ids, 0 to {_ID_END - 1}")
         return found
