@@ -49,7 +49,7 @@ from unpacker.spec.platforms import Platform, rank
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from unpacker.content.layout import Layout
+    from unpacker.content.store import Images
     from unpacker.spec.descriptor import Descriptor
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -156,7 +156,7 @@ class Resolution(Record):
 
 
 def resolve(
-    layout: Layout,
+    layout: Images,
     reference: Reference,
     platform: Platform | None = None,
     limits: Limits = DEFAULT,
@@ -183,12 +183,20 @@ def resolve(
     return _Resolver(layout, platform, limits, on_event).resolve(reference)
 
 
+def find(layout: Images, reference: Reference, limits: Limits = DEFAULT) -> tuple[str | None, list[Descriptor]]:
+    """Find what a reference stands for, whatever it is for: the name, if there is one, and an index or a manifest.
+
+    Several are one image, each for other platforms.  Raises as `resolve`.
+    """
+    return _Resolver(layout, None, limits, ignore).find(reference)
+
+
 class _Resolver:
     """One resolution."""
 
-    def __init__(self, layout: Layout, platform: Platform | None, limits: Limits, on_event: OnEvent) -> None:
+    def __init__(self, layout: Images, platform: Platform | None, limits: Limits, on_event: OnEvent) -> None:
         self._layout = layout
-        self._path = os.fspath(layout)
+        self._path = os.fspath(layout) if isinstance(layout, os.PathLike) else str(layout)
         self._asked = platform
         self._wanted = Platform.host() if platform is None else platform.normalized()
         self._limits = limits
@@ -197,18 +205,22 @@ class _Resolver:
 
     def resolve(self, reference: Reference) -> Resolution:
         """Go all the way."""
+        name, targets = self.find(reference)
+        chosen, target = self._for_platform(targets)
+        if name is None and reference.digest is None:
+            name = _name(target)
+        return self._read_image(name or str(reference.digest or target.digest), target, chosen)
+
+    def find(self, reference: Reference) -> tuple[str | None, list[Descriptor]]:
+        """Go as far as no platform matters."""
         top = self._layout.index(self._limits).manifests
         tag, digest = reference.tag, reference.digest
         if tag is not None and digest is not None and any(reference.name in _names(each) for each in top):
             tag, digest = reference.name, None  # containerd's names may end in a digest.
         if digest is None:
-            targets = self._named(top, tag)
-        else:
-            roots = top if tag is None else self._named(top, tag)
-            targets = [self._by_digest(roots, digest, reference)]
-        chosen, target = self._for_platform(targets)
-        name = tag or (_name(target) if digest is None else None) or str(digest or target.digest)
-        return self._read_image(name, target, chosen)
+            return tag, self._named(top, tag)
+        roots = top if tag is None else self._named(top, tag)
+        return tag, [self._by_digest(roots, digest, reference)]
 
     # -- by name -------------------------------------------------------------------------------------------------------
 

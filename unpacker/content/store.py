@@ -186,15 +186,22 @@ class Names(Protocol):
         """
 
 
-class Store(Protocol):
+class Images(Protocol):
+    """Where images are found: their names, and their documents by digest."""
+
+    def index(self, limits: Limits = ..., /) -> Index:
+        """Give the index of the images in it."""
+
+    def document(self, descriptor: Descriptor, limits: Limits = ..., /) -> bytes:
+        """Read a whole blob, verified."""
+
+
+class Store(Images, Protocol):
     """Bytes by digest."""
 
     @property
     def names(self) -> Names:
         """What images in it are called."""
-
-    def index(self, limits: Limits = ..., /) -> Index:
-        """Give the index of the images in it."""
 
     def info(self, digest: Digest) -> Info:
         """Give what is known of a blob.
@@ -249,9 +256,6 @@ class Store(Protocol):
 
     def blob(self, descriptor: Descriptor) -> VerifiedBlob:
         """Open a blob to be read once, front to back, and verified; see `VerifiedBlob`."""
-
-    def document(self, descriptor: Descriptor, limits: Limits = ..., /) -> bytes:
-        """Read a whole blob, verified."""
 
     def writer(
         self,
