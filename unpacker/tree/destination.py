@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _OLD = b"replaced"
 _LOST_AND_FOUND = "lost+found"
 _TRIES = 16
+_MOST_LINKS = 40
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EBADF})
 
 
@@ -42,7 +43,7 @@ class Destination:
     """
 
     def __init__(self, dest: str, *, force: bool) -> None:
-        self.path = os.path.realpath(dest)
+        self.path = _followed(dest)
         self.parent, name = os.path.split(self.path)
         self.name = os.fsencode(name)
         self.holder = -1
@@ -221,6 +222,32 @@ class Destination:
 
     def _came_meanwhile(self) -> DestinationError:
         return DestinationError(path=self.path, why="has been filled by somebody else in the meantime")
+
+
+def _followed(dest: str) -> str:
+    """Give the real path of DEST, which may be a symbolic link.
+
+    The kernel follows no link that somebody else has put into a directory like ``/tmp`` (fs.protected_symlinks); as it
+    is not the kernel who follows here, the same rule is kept here: else whoever guesses DEST chooses where it is.
+
+    Raises:
+        DestinationError: It is such a link.
+    """
+    for _ in range(_MOST_LINKS):
+        head, name = os.path.split(dest.rstrip("/"))
+        if name in ("", ".", ".."):
+            return os.path.realpath(dest)
+        path = os.path.join(os.path.realpath(head or "."), name)
+        try:
+            target = os.readlink(path)
+            link, above = os.lstat(path), os.stat(os.path.dirname(path))
+        except OSError:
+            return path  # it is none, or not there
+        shared = above.st_mode & stat.S_ISVTX and above.st_mode & stat.S_IWOTH
+        if shared and link.st_uid not in (os.geteuid(), above.st_uid):
+            raise DestinationError(path=path, why="is a symbolic link of another user, where all may make links")
+        dest = os.path.join(os.path.dirname(path), target)
+    return dest  # a circle
 
 
 _IS_MOUNT = "it is a mount point"

@@ -52,8 +52,12 @@ def _open(parent: int, name: bytes) -> int:
         finally:
             os.close(probe)
         descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
-    with suppress(PermissionError):
-        os.fchmod(descriptor, 0o700)
+    try:
+        with suppress(PermissionError):
+            os.fchmod(descriptor, 0o700)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

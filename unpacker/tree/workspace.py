@@ -93,7 +93,7 @@ class Workspace:
             with suppress(OSError):
                 descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=holder)
                 try:
-                    if os.fstat(descriptor).st_uid == os.geteuid() and lock(descriptor):
+                    if _is_private(os.fstat(descriptor)) and lock(descriptor):
                         _remove_workspace(holder, name, descriptor)
                 finally:
                     os.close(descriptor)
@@ -103,14 +103,26 @@ class Workspace:
         while self.descriptor < 0:
             self._name = self._prefix + os.urandom(_RANDOM).hex().encode()
             os.mkdir(self._name, WORKING_MODE, dir_fd=holder)
-            # Another run that sweeps may have met it before it was locked.
-            with suppress(FileNotFoundError):
-                descriptor = os.open(self._name, OPEN_DIRECTORY, dir_fd=holder)
-                if lock(descriptor) and _is_at(holder, self._name, descriptor):
-                    self.descriptor = descriptor
-                else:
-                    os.close(descriptor)
+            try:
+                # Another run that sweeps may have met it before it was locked.
+                with suppress(FileNotFoundError):
+                    self._open()
+            except BaseException:
+                with suppress(OSError):
+                    os.rmdir(self._name, dir_fd=holder)
+                raise
         _take(self.descriptor)
+
+    def _open(self) -> None:
+        """Open the workspace and lock it; there is no descriptor if it was not there, or another one's, by then."""
+        holder = self._destination.holder
+        descriptor = os.open(self._name, OPEN_DIRECTORY, dir_fd=holder)
+        try:
+            if lock(descriptor) and _is_at(holder, self._name, descriptor):
+                self.descriptor, descriptor = descriptor, -1
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     # -- meanwhile ---------------------------------------------------------------------------------------------------
 
@@ -140,6 +152,11 @@ class Workspace:
                 finish(root)
                 self._destination.replace(self.descriptor, name)
             self._published = True
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Whether a directory may be one of ours: a neighbour may have given its name to any that we own."""
+    return status.st_uid == os.geteuid() and status.st_mode & 0o777 == WORKING_MODE
 
 
 def _is_at(directory: int, name: bytes, descriptor: int) -> bool:
