@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,8 @@ class Applier:
         mode = entry.mode
         changed = self._owner(entry.uid, entry.gid, descriptor, None, entry.name)
         if entry.xattrs:
+            if not created & ~self.umask & stat.S_IWUSR:  # user.* is for those who may write by the mode, not only here
+                os.fchmod(descriptor, created | stat.S_IWUSR)
             for name, value in entry.xattrs.items():
                 self._xattr(descriptor, name, value, entry.name, follow=True)
         if changed or entry.xattrs or mode != created or mode & (_SPECIAL_BITS | self.umask):
