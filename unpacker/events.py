@@ -1,4 +1,4 @@
-"""What happens during an unpack, as typed values: the command line draws them, a library caller may log them.
+"""What happens during an unpack or a copy, as typed values: the command line draws them, a caller may log them.
 
 Events come in the calling thread, in order, from `unpacker.unpack` through its ``on_event`` argument.  A callback that
 raises stops the unpack, and nothing is left behind.
@@ -111,7 +111,7 @@ Event = Resolved | LayerStarted | LayerProgress | LayerApplied | LayerReused | W
 OnEvent = Callable[[Event], None]
 
 
-def ignore(event: Event) -> None:
+def ignore(event: object) -> None:
     """Do nothing with an event: the default listener."""
 
 
@@ -138,3 +138,76 @@ class Report(Record):
     loss_samples: Mapping[LossKind, str] = {}
     """One sentence an example for each kind of loss."""
     warnings: tuple[str, ...] = ()
+
+
+# -- copying images from store to store --------------------------------------------------------------------------------
+
+
+class CopyPlanned(Record):
+    """What belongs to the image is known and its documents are verified; the blobs come next."""
+
+    name: str
+    """What it is called where it comes from: its reference, or its digest."""
+    target: str
+    """Digest of the index or the manifest that the name stands for."""
+    blobs: int
+    """How many blobs there are, each counted once."""
+    size: int
+    """Bytes of all of them together."""
+
+
+class BlobStarted(Record):
+    """A blob is about to be copied."""
+
+    digest: str
+    size: int
+
+
+class BlobProgress(Record):
+    """More of a blob is there, and hashed; comes often."""
+
+    digest: str
+    done: int
+    """Bytes so far, those of an earlier attempt among them."""
+
+
+class BlobWaiting(Record):
+    """Another process is bringing the same blob into the same store; this one waits for it."""
+
+    digest: str
+    pid: int | None
+    """Which process, if it said so."""
+    since: str | None
+    """Since when, in RFC 3339."""
+
+
+class BlobDone(Record):
+    """A blob is in the store, verified."""
+
+    digest: str
+    size: int
+    shared: bool
+    """Whether it was there already."""
+
+
+CopyEvent = CopyPlanned | BlobStarted | BlobProgress | BlobWaiting | BlobDone | Warned
+OnCopyEvent = Callable[[CopyEvent], None]
+
+
+class CopyReport(Record):
+    """What a copy did."""
+
+    name: str | None
+    """What the image is called now."""
+    targets: tuple[str, ...]
+    """Digests of what the name stands for: an index or a manifest, or several for several platforms."""
+    copied: int = 0
+    """Blobs that were copied."""
+    copied_bytes: int = 0
+    shared: int = 0
+    """Blobs that were there already."""
+    shared_bytes: int = 0
+    absent: tuple[str, ...] = ()
+    """Digests of manifests and indexes that the image names and the source does not have, if that was allowed."""
+    seconds: float = 0.0
+    """Wall time."""

@@ -733,6 +733,11 @@ class ContentContract:
         with pytest.raises(UsageError, match="is no name for an image"):
             store.names.add(name, described(Digest.of(b"1")))
 
+    def test_an_image_keeps_an_odd_name_that_it_has(self, store: Store) -> None:
+        odd = described(Digest.of(b"1")).changed(annotations={"org.opencontainers.image.ref.name": "a b"})
+        store.names.add("a b", odd)
+        assert set(store.names.all()) == {"a b"}
+
     @pytest.mark.parametrize("name", ["a", "v1.0--rc+1", "docker.io/library/a__b:latest@sha256:abc", "A/B/c"])
     def test_names(self, store: Store, name: str) -> None:
         store.names.add(name, described(Digest.of(b"1")))

@@ -320,7 +320,7 @@ class MemoryNames:
 
     def add(self, name: str | None, *descriptors: Descriptor, replace: bool = False) -> None:
         """Give a manifest or an index a name, or enter it without one."""
-        check_name(name)
+        check_name(name, descriptors)
         with self._lock:
             gone = replaced(_WHERE, self.entries, name, descriptors, force=replace)
             if gone is None:

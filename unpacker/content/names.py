@@ -50,7 +50,7 @@ class IndexFile:
 
     def add(self, name: str | None, *descriptors: Descriptor, replace: bool = False) -> None:
         """Give a manifest or an index a name, or enter it without one."""
-        check_name(name)
+        check_name(name, descriptors)
         with self._edited() as (entries, found):
             gone = replaced(self._root, found, name, descriptors, force=replace)
             if gone is None:
@@ -140,13 +140,15 @@ class _Text:
 # -- what a change means -----------------------------------------------------------------------------------------------
 
 
-def check_name(name: str | None) -> None:
-    """Refuse what is no name of an image.
+def check_name(name: str | None, descriptors: Sequence[Descriptor]) -> None:
+    """Refuse what is no name of an image, unless these are called so already: then another program has taken it.
 
     Raises:
         UsageError: It has other characters than names have, or is too long.
     """
-    if name is not None and (_NAME.fullmatch(name) is None or len(name) > _LONGEST):
+    if name is None or all(name in names_of(descriptor) for descriptor in descriptors):
+        return
+    if _NAME.fullmatch(name) is None or len(name) > _LONGEST:
         advice = "letters and digits, with - . _ : @ + / between them (annotations.md of the image specification)"
         raise UsageError(f"{quoted(name[:80])} is no name for an image", advice)
 
@@ -209,8 +211,8 @@ def replaced(
 
 
 def named(descriptor: Descriptor, name: str | None) -> Descriptor:
-    """Give a descriptor under another name; without one it is called what it was."""
-    if name is None:
+    """Give a descriptor under a name; without one, or if it has it already, it is called all that it was."""
+    if name is None or name in names_of(descriptor):
         return descriptor
     others = {key: value for key, value in descriptor.annotations.items() if key not in {REF_NAME, FULL_NAME}}
     return descriptor.changed(annotations={**others, REF_NAME: name})
