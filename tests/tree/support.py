@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import pytest
+
 from unpacker.tree.directory import MOST_OPEN, OPEN_DIRECTORY, Tree
+from unpacker.tree.remove import remove_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from unpacker.events import LossKind
 
@@ -76,3 +80,23 @@ class Lost(list[tuple["LossKind", bytes, str]]):
     def kinds(self) -> list[LossKind]:
         """Give their kinds alone."""
         return [kind for kind, _, _ in self]
+
+
+MEMORY = "/dev/shm"
+
+
+@pytest.fixture
+def quick_path() -> Iterator[Path]:
+    """Give an empty directory like ``tmp_path``, in memory where there is such a place.
+
+    To remove thousands of directories takes seconds on a journaling filesystem.
+    """
+    path = Path(tempfile.mkdtemp(prefix="trees-", dir=MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None))
+    try:
+        yield path
+    finally:
+        holder = os.open(path.parent, os.O_RDONLY)
+        try:
+            remove_at(holder, path.name)
+        finally:
+            os.close(holder)
