@@ -6,14 +6,14 @@ import io
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from unpacker.cli import unpack_main
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 PROJECT = Path(__file__).parents[2]
 PROGRAM = "import sys; from unpacker.cli import unpack_main; sys.exit(unpack_main())"
@@ -60,11 +60,22 @@ def run(words: Sequence[str], *, cwd: str | os.PathLike[str] | None = None, text
     return Outcome(done.returncode, done.stdout, done.stderr.splitlines())
 
 
-def start(*words: Word, cwd: str | os.PathLike[str] | None = None) -> subprocess.Popen[str]:
-    """Begin a run in a process of its own."""
-    return subprocess.Popen(
+@contextmanager
+def started(*words: Word, cwd: str | os.PathLike[str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Begin a run in a process of its own; it does not outlive the context."""
+    with subprocess.Popen(
         command(*words), cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    ) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
+def ended(run: subprocess.Popen[str]) -> Outcome:
+    """Wait for the end of a run."""
+    out, err = run.communicate(timeout=PATIENCE)
+    return Outcome(run.returncode, out, err.splitlines())
 
 
 def errors(outcome: Outcome) -> list[str]:

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from unpacker.errors import DestinationError, quoted
@@ -148,30 +148,41 @@ class Destination:
     # -- after -------------------------------------------------------------------------------------------------------
 
     def replace(self, workspace: int, name: bytes) -> None:
-        """Let a directory of the workspace appear as DEST, in one step, whatever is there now.
+        """Let a directory of the workspace appear as DEST, in one step; by force, whatever is there now.
 
         Raises:
             DestinationError: Something has come to DEST, or into it, in the meantime.
         """
-        with ExitStack() as modes:
-            modes.enter_context(_movable(workspace, name))
-            if self._occupied:
-                self._refuse_mounts()
-                modes.enter_context(_movable(self.holder, self.name))
-                if exchange(workspace, name, self.holder, self.name):
-                    return  # the old tree is in the workspace now, and goes with it
-                os.rename(self.name, _OLD, src_dir_fd=self.holder, dst_dir_fd=workspace)
-            try:
-                os.rename(name, self.name, src_dir_fd=workspace, dst_dir_fd=self.holder)
-            except OSError as error:
-                if self._occupied:
-                    os.rename(_OLD, self.name, src_dir_fd=workspace, dst_dir_fd=self.holder)
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                    raise self._came_meanwhile() from None
-                raise
+        with _movable(workspace, name):
+            if not self._occupied:
+                try:
+                    os.rename(name, self.name, src_dir_fd=workspace, dst_dir_fd=self.holder)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                        raise
+                    if not self._force or error.errno == errno.ENOTDIR:
+                        raise self._came_meanwhile() from None
+                else:
+                    return
+            self._refuse_mounts()
+            with _movable(self.holder, self.name):
+                self._exchange(workspace, name)
+
+    def _exchange(self, workspace: int, name: bytes) -> None:
+        """Let the new tree and the old one trade places; the old one goes with the workspace."""
+        if exchange(workspace, name, self.holder, self.name):
+            return
+        os.rename(self.name, _OLD, src_dir_fd=self.holder, dst_dir_fd=workspace)
+        try:
+            os.rename(name, self.name, src_dir_fd=workspace, dst_dir_fd=self.holder)
+        except OSError:
+            os.rename(_OLD, self.name, src_dir_fd=workspace, dst_dir_fd=self.holder)
+            raise
 
     def fill(self, root: int, workspace: bytes, finish: Callable[[int], None]) -> None:
         """Move what is in a directory of the workspace up into DEST, which is finished then; all of it or nothing.
+
+        These are a few renames and not one: a run that is killed among them leaves a part.
 
         Args:
             root: Descriptor of the directory, the root of the tree.
