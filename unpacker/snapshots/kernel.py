@@ -142,8 +142,8 @@ def bind(path: str, attributes: int = 0, *, user_namespace: int | None = None, r
         _call(_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH | tree, wanted, len(wanted))
     except OSError as error:
         os.close(mount)
-        if mapped and error.errno == errno.EINVAL:
-            raise OSError(errno.EINVAL, "kernel or filesystem cannot map owners") from None
+        if mapped and error.errno in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(error.errno, "kernel or filesystem cannot map owners") from None
         raise
     return mount
 

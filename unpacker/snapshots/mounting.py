@@ -1,12 +1,7 @@
 """Mounting and unmounting by system calls: no program is run for it, and the current directory of nobody changes.
 
-An overlay is set up in one of two ways:
-
-``fsconfig``   Each directory is handed over as a descriptor (``lowerdir+``, Linux 6.13), so no name is escaped, cut or
-               looked up twice, and mountinfo shows the real paths.
-``mount(2)``   On any older kernel.  All names go into one page; where they do not fit, descriptors' numbers do: 500 of
-               them in 2 kB, relative to /proc/self/fd.  The current directory belongs to the process, so the call is
-               made by a thread that has taken its own (unshare(2) with CLONE_FS) and ends with it.
+Each mount is tried in two ways: as `unpacker.snapshots.by_descriptor` has it, and where the kernel, or a sandbox around
+the caller, cannot do that, as `unpacker.snapshots.by_name` does.
 """
 
 from __future__ import annotations
@@ -14,23 +9,23 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from unpacker.errors import MountError, quoted
-from unpacker.snapshots import kernel
+from unpacker.snapshots import by_descriptor, by_name, kernel
+from unpacker.snapshots.by_descriptor import OPEN_PLACE
 from unpacker.snapshots.idmaps import user_namespace
-from unpacker.snapshots.mounts import longest_data, overlay_data, read
+from unpacker.snapshots.options import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
-    from unpacker.snapshots.mounts import Mount, Request
+    from unpacker.snapshots.mounts import Mount
+    from unpacker.snapshots.options import Request
 
     Path = str | os.PathLike[str]
 
-_OPEN_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 # What the newer calls say where the kernel lacks them, or a sandbox holds them back; EINVAL is what overlayfs says to a
 # descriptor before Linux 6.13, and to layers with mapped owners, whose mounts are nowhere yet, before 6.15.
 _TRY_THE_OLDER = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.ENOTSUP})
@@ -46,6 +41,10 @@ _OVERLAY_REASONS = {
     errno.EBUSY: "the upper or the work directory is in use by another overlay",
     errno.ESTALE: "the upper directory belongs to other lower ones",
 }
+_UNMOUNT_REASONS = {
+    errno.EINVAL: ("nothing is mounted there that you may unmount", None),
+    errno.EBUSY: ("it is in use", "end what uses it (fuser -m shows it), or unmount lazily"),
+}
 _OVERLAY_RULES = (
     "upper and work must lie beside each other on one filesystem that has extended attributes and is no overlay itself;"
     " the kernel's log (dmesg) says which rule was broken"
@@ -60,7 +59,7 @@ def mount(mounts: Iterable[Mount], target: Path) -> None:
 
     Raises:
         MountError: The kernel refuses.
-        UnsupportedError, UsageError: It is no mount that can be read, see `unpacker.snapshots.mounts.read`.
+        UnsupportedError, UsageError: It is no mount that can be read, see `unpacker.snapshots.options.read`.
     """
     requests = [read(one) for one in mounts]
     place = os.path.realpath(target)
@@ -81,16 +80,16 @@ def _mount(request: Request, place: str) -> None:
         namespace = None
         if request.uid_map:
             namespace = stack.enter_context(user_namespace(request.uid_map, request.gid_map))
-        newer, older = (_bind, _bind_older) if request.type == "bind" else (_overlay, _overlay_older)
+        overlay = request.type == "overlay"
         try:
-            made = newer(request, namespace)
+            made = by_descriptor.overlay(request, namespace) if overlay else by_descriptor.bind(request, namespace)
         except OSError as error:
-            if error.errno not in _TRY_THE_OLDER:
+            if error.errno not in _TRY_THE_OLDER or (namespace is not None and not overlay):
                 raise
             try:
-                older(request, point, namespace)
+                by_name.overlay(request, point, namespace) if overlay else by_name.bind(request, point)
             except OSError as again:
-                # The newer calls say more, but of what they lack.
+                # The newer calls say more, but for what they lack.
                 more = again.errno == error.errno and "'lowerdir+'" not in (error.strerror or "")
                 raise (error if more else again) from None
         else:
@@ -98,19 +97,15 @@ def _mount(request: Request, place: str) -> None:
             kernel.attach(made, directory)
 
 
-def _point(request: Request, place: str) -> str:
-    return os.path.join(place, request.target).rstrip("/") if request.target else place
-
-
 @contextmanager
 def _opened(place: str, inside: str) -> Iterator[int]:
     """Open the directory to mount at; below the place, which an image may have filled, no symlink is followed."""
-    descriptor = os.open(place, _OPEN_PLACE)
+    descriptor = os.open(place, OPEN_PLACE)
     try:
         for name in filter(None, inside.split("/")):
             if name == "..":
                 raise OSError(errno.EINVAL, "the target climbs out")
-            deeper = os.open(name, _OPEN_PLACE | os.O_NOFOLLOW, dir_fd=descriptor)
+            deeper = os.open(name, OPEN_PLACE | os.O_NOFOLLOW, dir_fd=descriptor)
             os.dup2(deeper, descriptor, inheritable=False)
             os.close(deeper)
         yield descriptor
@@ -118,124 +113,8 @@ def _opened(place: str, inside: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _layer(path: str, namespace: int | None) -> int:
-    """Give a descriptor of a directory, with its owners mapped if there is a namespace."""
-    try:
-        return os.open(path, _OPEN_PLACE) if namespace is None else kernel.bind(path, user_namespace=namespace)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-
-
-def _attributes(request: Request) -> int:
-    return sum(kernel.ATTRIBUTES[flag] for flag in request.flags)
-
-
-def _overlay(request: Request, namespace: int | None) -> int:
-    """Give a descriptor of the mount, which is nowhere yet."""
-    with kernel.Filesystem("overlay") as filesystem:
-        filesystem.set("source", request.source)
-        if "ro" in request.flags:
-            filesystem.set("ro", None)
-        for key, value in request.data:
-            filesystem.set(key, value)
-        for path in request.lowers:
-            _hand_over(filesystem, "lowerdir+", path, namespace)
-        if request.upper is not None and request.work is not None:
-            _hand_over(filesystem, "upperdir", request.upper, None)
-            _hand_over(filesystem, "workdir", request.work, None)
-        return filesystem.mount(_attributes(request))
-
-
-def _hand_over(filesystem: kernel.Filesystem, key: str, path: str, namespace: int | None) -> None:
-    descriptor = _layer(path, namespace)
-    try:
-        filesystem.set(key, descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _bind(request: Request, namespace: int | None) -> int:
-    """Give a descriptor of the mount, which is nowhere yet: nobody ever sees it writable, or with the wrong owners."""
-    return kernel.bind(request.source, _attributes(request), user_namespace=namespace, recursive=request.recursive)
-
-
-# -- before Linux 6.13, 5.12 -------------------------------------------------------------------------------------------
-
-
-def _overlay_older(request: Request, point: str, namespace: int | None) -> None:
-    flags = sum(kernel.MS_FLAGS[flag] for flag in request.flags)
-    data = overlay_data(request, request.lowers, request.upper, request.work)
-    if namespace is None and len(os.fsencode(data)) <= longest_data():
-        kernel.mount(request.source, point, "overlay", flags, data)
-        return
-    with ExitStack() as stack:
-        lowers = stack.enter_context(_numbers(request.lowers, namespace))
-        upper, work = stack.enter_context(_numbers(filter(None, (request.upper, request.work)), None)) or (None, None)
-        data = overlay_data(request, lowers, upper, work)
-        _elsewhere("/proc/self/fd", lambda: kernel.mount(request.source, point, "overlay", flags, data))
-
-
-@contextmanager
-def _numbers(paths: Iterable[str], namespace: int | None) -> Iterator[list[str]]:
-    """Open directories, and give their descriptors' numbers.
-
-    Those with mapped owners are mounted on a directory for the moment, each over the other, since overlayfs takes no
-    layer from a mount that is nowhere; it keeps mounts of its own, so they may go when it is done.
-    """
-    with ExitStack() as stack:
-        lobby = None if namespace is None else stack.enter_context(_lobby())
-        numbers = []
-        for path in paths:
-            descriptor = _layer(path, namespace)
-            stack.callback(os.close, descriptor)
-            if lobby is not None:
-                kernel.attach(descriptor, lobby[0])
-                stack.callback(kernel.unmount, lobby[1], lazy=True)
-            numbers.append(str(descriptor))
-        yield numbers
-
-
-@contextmanager
-def _lobby() -> Iterator[tuple[int, str]]:
-    path = tempfile.mkdtemp(prefix="unpacker-mount-")
-    try:
-        with _opened(path, "") as descriptor:
-            yield descriptor, path
-    finally:
-        os.rmdir(path)
-
-
-def _elsewhere(directory: str, call: Callable[[], None]) -> None:
-    """Make a call with another current directory, in a thread that alone has it."""
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            kernel.own_directory(directory)
-            call()
-        except BaseException as error:  # noqa: BLE001  raised again below
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="mount")
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-
-
-def _bind_older(request: Request, point: str, namespace: int | None) -> None:
-    if namespace is not None:
-        raise OSError(errno.EINVAL, "kernel or filesystem cannot map owners")
-    flags = kernel.MS_BIND | (kernel.MS_REC if request.recursive else 0)
-    kernel.mount(request.source, point, None, flags, None)
-    wanted = sum(kernel.MS_FLAGS[flag] for flag in request.flags)
-    if not wanted:
-        return
-    try:
-        kernel.mount(None, point, None, kernel.MS_BIND | kernel.MS_REMOUNT | wanted, None)
-    except BaseException:
-        kernel.unmount(point, lazy=True)
-        raise
+def _point(request: Request, place: str) -> str:
+    return os.path.join(place, request.target) if request.target else place
 
 
 # -- unmounting --------------------------------------------------------------------------------------------------------
@@ -255,12 +134,8 @@ def unmount(target: Path, *, lazy: bool = False) -> None:
     try:
         kernel.unmount(place, lazy=lazy)
     except OSError as error:
-        reasons = {
-            errno.EINVAL: ("nothing is mounted there that you may unmount", None),
-            errno.EBUSY: ("it is in use", "end what uses it (fuser -m shows it), or unmount lazily"),
-        }
         number = error.errno or 0
-        why, advice = reasons.get(number, (os.strerror(number), _ADVICE.get(number)))
+        why, advice = _UNMOUNT_REASONS.get(number, (os.strerror(number), _ADVICE.get(number)))
         raise MountError(target=place, what="unmounting", why=why, advice=advice, errno=error.errno) from error
 
 
