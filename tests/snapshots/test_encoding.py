@@ -26,10 +26,12 @@ from tests.support.probes import (
     nobodys_python,
     run_as_nobody,
 )
+from unpacker.layer.markers import markers
 from unpacker.snapshots.encoding import choose_encoding
 from unpacker.snapshots.mounting import mount
 from unpacker.snapshots.mounts import overlay_mount
 from unpacker.snapshots.probe import encoding_works, overlay_works, userxattr_supported
+from unpacker.tree.directory import Tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +127,40 @@ def test_both_kinds_of_markers_work_for_root(tmp_path: Path) -> None:
     assert overlay_works(tmp_path)
     assert overlay_works(tmp_path, userxattr=True)
     assert os.listdir(tmp_path) == []
+
+
+@needs_overlay
+@needs_user_xattr
+@pytest.mark.parametrize("encoding", ["device", "user"])
+@in_own_mounts
+def test_what_the_kernel_writes_is_read_as_it_means_it(tmp_path: Path, encoding: str) -> None:
+    """A file removed and a directory made again through a mount: overlayfs writes devices, whatever its options are."""
+    for name in ("base/d", "upper", "work", "at"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "base" / "gone").touch()
+    (tmp_path / "base" / "kept").touch()
+    userxattr = encoding == "user"
+    mount(
+        [overlay_mount([tmp_path / "base"], tmp_path / "upper", tmp_path / "work", userxattr=userxattr)],
+        tmp_path / "at",
+    )
+
+    (tmp_path / "at" / "gone").unlink()
+    (tmp_path / "at" / "d").rmdir()
+    (tmp_path / "at" / "d").mkdir()
+    (tmp_path / "at" / "kept").chmod(0o600)
+
+    read, upper = markers(encoding), tmp_path / "upper"
+    with Tree(os.open(upper, os.O_RDONLY)) as tree, Tree(os.open(upper / "d", os.O_RDONLY)) as again:
+        hidden = [
+            name
+            for name in os.listdir(upper)
+            if read.is_whiteout(tree, tree.root, os.fsencode(name), os.lstat(upper / name))
+        ]
+        assert read.is_opaque(again, again.root)
+        assert not read.is_opaque(tree, tree.root)
+    assert hidden == ["gone"]
+    assert sorted(os.listdir(upper)) == ["d", "gone", "kept"]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ class DeviceMarkers(_Namespace):
     def is_whiteout(self, tree: Tree, directory: Directory, name: bytes, status: os.stat_result) -> bool:
         """See `Markers`."""
         del tree, directory, name
-        return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+        return _is_device(status)
 
 
 class UserMarkers(_Namespace):
@@ -119,7 +119,9 @@ class UserMarkers(_Namespace):
         os.setxattr(tree.descriptor(directory), self.prefix + b"opaque", b"x")
 
     def is_whiteout(self, tree: Tree, directory: Directory, name: bytes, status: os.stat_result) -> bool:
-        """See `Markers`."""
+        """See `Markers`; overlayfs itself writes a device for a whiteout, in such a mount too."""
+        if _is_device(status):
+            return True
         if not stat.S_ISREG(status.st_mode) or status.st_size or self._opaque(tree, directory) != b"x":
             return False
         place = os.fsencode(f"/proc/self/fd/{tree.descriptor(directory)}/") + name
@@ -181,6 +183,10 @@ class SidecarMarkers:
     def shown(self, attribute: bytes) -> bytes | None:
         """See `Markers`."""
         return attribute
+
+
+def _is_device(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def markers(encoding: str) -> Markers:
