@@ -85,6 +85,26 @@ def can_mount_overlay() -> bool:
 
 
 @cache
+def can_mount_tmpfs() -> bool:
+    """Whether the caller may mount small filesystems of its own, in a mount namespace of its own."""
+    if not has_tool("unshare"):
+        return False
+    with _directory() as path:
+        return _succeeds(["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", path], cwd=path)
+
+
+@cache
+def can_mount_btrfs() -> bool:
+    """Whether the caller may mount btrfs, whose files can share blocks, from a file."""
+    if not (has_tool("unshare") and has_tool("mkfs.btrfs")):
+        return False
+    with _directory() as path:
+        os.mkdir(os.path.join(path, "there"))
+        command = "truncate -s 128M image && mkfs.btrfs -q image && mount -o loop image there"
+        return _succeeds(["unshare", "--mount", "sh", "-c", command], cwd=path)
+
+
+@cache
 def nobodys_python() -> str | None:
     """Give a Python that nobody may run, and that can import the project; None if the caller may not change its ids.
 
@@ -172,6 +192,8 @@ needs_mknod = _needs(can_mknod(), "the right to make device nodes (CAP_MKNOD)")
 needs_user_xattr = _needs(can_set_user_xattr(), f"user xattrs on {tempfile.gettempdir()}")
 needs_trusted_xattr = _needs(can_set_trusted_xattr(), f"the right to set trusted xattrs on {tempfile.gettempdir()}")
 needs_overlay = _needs(can_mount_overlay(), "the right to mount overlayfs")
+needs_tmpfs = _needs(can_mount_tmpfs(), "the right to mount a tmpfs of its own")
+needs_btrfs = _needs(can_mount_btrfs(), "mkfs.btrfs, and the right to mount what it makes")
 needs_nobody = _needs(nobodys_python() is not None, "a user to drop to (only root can), or a Python which it may run")
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unpacker.content.files import directory, replace
-from unpacker.content.ingests import Ingests, remove
+from unpacker.content.ingests import Ingests, name_of, remove
 from unpacker.content.layout import Layout
 from unpacker.content.names import IndexFile, lock_index
 from unpacker.content.reader import BytesReader, FileReader
@@ -115,6 +115,9 @@ class ContentStore(Layout):
                 os.unlink(encoded, dir_fd=place)
         except FileNotFoundError:
             raise self._not_found(digest) from None
+        except OSError as error:
+            error.add_note(f"deleting blob {digest}")
+            raise
         self.labels.remove(digest)
 
     def reader(self, blob: Digest | Descriptor) -> Reader:
@@ -191,9 +194,17 @@ class ContentStore(Layout):
         """Throw an ingest away."""
         self._ingests.abort(ref)
 
+    def cleanup(self) -> int:
+        """Remove what killed processes left and nothing can be made of, but no ingest; give how much it was.
+
+        Raises:
+            OSError: Something cannot be removed.
+        """
+        return self._ingests.sweep() + self.labels.sweep() + self.names.sweep()
+
     def _finish(self, here: int, ref: str, digest: Digest, labels: Mapping[str, str]) -> Info:
         with suppress(OSError):  # The blob is there, whatever becomes of what is left.
-            remove(self._root, here, ref)
+            remove(self._root, here, name_of(ref))
         if labels:
             self.labels.change(digest, lambda old: merged(old, labels))
         return self.info(digest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -80,6 +81,15 @@ def _mode(parent: int, name: str) -> int | None:
         return stat.S_IMODE(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return None
+
+
+def sweep(parent: int, pattern: str) -> int:
+    """Remove what killed processes left while they replaced files whose names match; the caller has the lock."""
+    left = [name for name in os.listdir(parent) if re.fullmatch(rf"\.(?:{pattern})\.new", name)]
+    for name in left:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=parent)
+    return len(left)
 
 
 def read_text(parent: int, name: str, most: int = 64 << 10) -> str | None:

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unpacker.content.files import directory, open_directory, read_text
 from unpacker.content.store import Status
 from unpacker.content.writer import IngestWriter, read_digest, read_number
-from unpacker.errors import IngestNotFoundError, quoted
+from unpacker.errors import IngestNotFoundError, LockedError, quoted
 from unpacker.tree.lock import Lock
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from unpacker.content.store import OnWait
     from unpacker.content.writer import Finish
     from unpacker.spec.digest import Digest
+
+_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class Ingests:
@@ -48,14 +51,16 @@ class Ingests:
         self, ref: str, size: int | None, digest: Digest | None, wait: float, on_wait: OnWait | None
     ) -> IngestWriter:
         """Begin an ingest, or go on with one; see `unpacker.content.store.Store.writer`."""
-        here, lock = self._enter(ref, wait, on_wait)
         try:
-            return IngestWriter(self._root, ref, here, lock, self._finish, size=size, digest=digest)
-        except BaseException as error:
-            lock.release()
-            os.close(here)
-            if isinstance(error, OSError):
-                error.add_note(f"opening ingest {quoted(ref)}")
+            here, lock = self._enter(name_of(ref), f"ingest {quoted(ref)}", wait, on_wait)
+            try:
+                return IngestWriter(self._root, ref, here, lock, self._finish, size=size, digest=digest)
+            except BaseException:
+                lock.release()
+                os.close(here)
+                raise
+        except OSError as error:
+            error.add_note(f"opening ingest {quoted(ref)}")
             raise
 
     def status(self, ref: str) -> Status:
@@ -84,25 +89,50 @@ class Ingests:
         """Throw an ingest away, or what is left of one."""
         if not self.has(ref):
             raise self._not_found(ref)
-        here, lock = self._enter(ref, 0.0, None)
+        here, lock = self._enter(name_of(ref), f"ingest {quoted(ref)}")
         try:
-            remove(self._root, here, ref)
+            remove(self._root, here, name_of(ref))
         finally:
             lock.release()
             os.close(here)
+
+    def sweep(self) -> int:
+        """Remove what is left of ingests that were killed before they had a reference; give how many there were."""
+        try:
+            names = os.listdir(os.path.join(self._root, "ingest"))
+        except FileNotFoundError:
+            return 0
+        return sum(self._swept(name) for name in names if _NAME.fullmatch(name))
+
+    def _swept(self, name: str) -> bool:
+        with directory(self._root) as root, directory("ingest", root) as ingests:
+            if _status(ingests, name) is not None:
+                return False
+            try:
+                here, lock = self._enter(name, "the rest of an ingest")
+            except (LockedError, NotADirectoryError):
+                return False  # It is just being begun, or is nothing of ours.
+            try:
+                # Somebody may have begun it while nobody had the lock.
+                rest = _status(ingests, name) is None
+                if rest:
+                    remove(self._root, here, name)
+                return rest
+            finally:
+                lock.release()
+                os.close(here)
 
     def has(self, ref: str) -> bool:
         """Whether there is anything of an ingest."""
         return os.path.isdir(os.path.join(self._root, "ingest", name_of(ref)))
 
-    def _enter(self, ref: str, wait: float, on_wait: OnWait | None) -> tuple[int, Lock]:
+    def _enter(self, name: str, what: str, wait: float = 0.0, on_wait: OnWait | None = None) -> tuple[int, Lock]:
         """Open the directory of an ingest, made if it is not there, and take its lock."""
-        name = name_of(ref)
         path = os.path.join(self._root, "ingest", name)
         while True:
             with directory(self._root) as root, directory("ingest", root, make=True) as ingests:
                 here = open_directory(name, ingests, make=True)
-            lock = Lock(os.path.join(path, "lock"), where=self._root, what=f"ingest {quoted(ref)}")
+            lock = Lock(os.path.join(path, "lock"), where=self._root, what=what)
             try:
                 lock.acquire(wait, on_wait)
                 if _is_at(here, path):
@@ -125,18 +155,18 @@ def name_of(ref: str) -> str:
     return hashlib.sha256(ref.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
-def remove(root: str, here: int, ref: str) -> None:
+def remove(root: str, here: int, name: str) -> None:
     """Remove the directory of an ingest, whose lock is held.
 
     Its data goes first, so that what a killed process leaves is small and can still be aborted, and the lock last.
     """
     last = ("ref", "lock")
-    for name in (*(name for name in os.listdir(here) if name not in last), *last):
+    for file in (*(file for file in os.listdir(here) if file not in last), *last):
         with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=here)
+            os.unlink(file, dir_fd=here)
     with directory(root) as top, directory("ingest", top) as ingests, suppress(OSError):
         # Somebody who waited may have made it anew by now.
-        os.rmdir(name_of(ref), dir_fd=ingests)
+        os.rmdir(name, dir_fd=ingests)
 
 
 def _status(ingests: int, name: str) -> Status | None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unpacker.content.blob import read_regular
-from unpacker.content.files import directory, replace
+from unpacker.content.files import directory, replace, sweep
 from unpacker.limits import DEFAULT
 from unpacker.spec.labels import check, merged
 from unpacker.spec.strictjson import load
@@ -135,6 +135,18 @@ class LabelStore:
             suppress(FileNotFoundError),
         ):
             os.unlink(f"{encoded}.json", dir_fd=parent)
+
+    def sweep(self) -> int:
+        """Remove what killed writers left; give how many files that were."""
+        try:
+            with directory(self._root) as root, directory("labels", root) as top, self._lock():
+                swept = 0
+                for algorithm in os.listdir(top):
+                    with suppress(NotADirectoryError), directory(algorithm, top) as parent:
+                        swept += sweep(parent, r"[a-zA-Z0-9=_-]+\.json")
+                return swept
+        except FileNotFoundError:
+            return 0
 
     def changed(self, digest: Digest) -> int | None:
         """Give when the labels of a blob were last written, in nanoseconds since 1970; None if they never were."""

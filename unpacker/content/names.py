@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unpacker.content.blob import read_regular
-from unpacker.content.files import directory, replace
+from unpacker.content.files import directory, replace, sweep
 from unpacker.errors import AlreadyExistsError, AmbiguousReferenceError, ReferenceNotFoundError, UsageError, quoted
 from unpacker.limits import DEFAULT
 from unpacker.spec.documents import Index
@@ -65,6 +65,11 @@ class IndexFile:
             gone = find(self._root, descriptors, name)
             entries[:] = [entry for at, entry in enumerate(entries) if at not in gone]
             return tuple(descriptors[at] for at in gone)
+
+    def sweep(self) -> int:
+        """Remove what killed editors left; give how many files that were."""
+        with directory(self._root) as root, lock_index(self._root):
+            return sweep(root, r"index\.json|oci-layout")
 
     @contextmanager
     def _edited(self) -> Iterator[tuple[list[str], Sequence[Descriptor]]]:
