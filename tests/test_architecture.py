@@ -26,6 +26,7 @@ ORDER = [
     {"tree"},
     {"content", "archive"},
     {"resolve"},
+    {"transfer"},
     {"layer"},
     {"snapshots"},
     {"image"},
