@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.snapshots.namespaces import (
+    FSOPEN,
     KERNELS,
     MOUNT_SETATTR,
     in_own_mounts,
@@ -457,6 +458,48 @@ def test_one_line_says_why(
     assert message.format(tmp_path) in str(raised.value)
     assert "\n" not in str(raised.value)
     assert mounted_below(tmp_path) == []
+
+
+@KERNELS
+@in_own_mounts
+def test_an_upper_directory_on_an_overlay(tmp_path: Path, target: Path, kernel: Callable[[], None]) -> None:
+    """As in a container whose own files are one: the kernel says no more than EINVAL, so the hint has its rules."""
+    stack = layers(tmp_path, 2)
+    for name in ("upper", "work", "again"):
+        (tmp_path / name).mkdir()
+    mount([overlay_mount(stack, tmp_path / "upper", tmp_path / "work")], target)
+    for name in ("upper", "work"):
+        (target / name).mkdir()
+    kernel()
+
+    with pytest.raises(MountError) as raised:
+        mount([overlay_mount(stack, target / "upper", target / "work")], tmp_path / "again")
+
+    assert "is no overlay itself" in str(raised.value.hint)
+    assert raised.value.errno == errno.EINVAL
+
+
+@in_own_mounts
+def test_an_upper_directory_that_is_in_use(tmp_path: Path, target: Path) -> None:
+    """Overlayfs itself only cares where it keeps an index."""
+    stack = layers(tmp_path, 2)
+    for name in ("upper", "work", "other"):
+        (tmp_path / name).mkdir()
+    mount([overlay_mount(stack, tmp_path / "upper", tmp_path / "work", extra=["index=on"])], target)
+
+    with pytest.raises(MountError, match="the upper or the work directory is in use by another overlay"):
+        mount([overlay_mount(stack, tmp_path / "upper", tmp_path / "work", extra=["index=on"])], tmp_path / "other")
+
+
+@in_own_mounts
+def test_a_kernel_without_overlayfs(tmp_path: Path, target: Path) -> None:
+    """Says ENODEV, and a hint says what can be done."""
+    refuse(errno.ENODEV, FSOPEN)
+
+    with pytest.raises(MountError, match="this kernel has no overlayfs") as raised:
+        mount([overlay_mount(layers(tmp_path, 2))], target)
+
+    assert "modprobe overlay" in str(raised.value.hint)
 
 
 @in_own_mounts
