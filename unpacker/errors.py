@@ -47,12 +47,19 @@ if TYPE_CHECKING:
 else:
     from unpacker.record import dataclass_transform
 
+_LONGEST_NAME = 400
+"""Characters of a name that a message shows; nearly all paths of real images are shorter."""
+
 
 def quoted(name: bytes | str) -> str:
-    r"""Give a name from an image as one printable word in quotes: control and undecodable bytes read ``\xNN``."""
-    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+    r"""Give a name from an image as one printable word in quotes: control and undecodable bytes read ``\xNN``.
+
+    A name may be as long as a header or a document; of a long one only the beginning is given.
+    """
+    most = _LONGEST_NAME + 1
+    text = name[: 4 * most].decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
     shown = []
-    for char in text:
+    for char in text[:most]:
         if "\udc80" <= char <= "\udcff":
             shown.append(f"\\x{ord(char) - 0xDC00:02x}")
         elif char in "\\'":
@@ -61,12 +68,21 @@ def quoted(name: bytes | str) -> str:
             shown.append(char)
         else:
             shown.append(ascii(char)[1:-1])
+    if len(shown) == most:
+        shown[-1] = "…"
     return "'" + "".join(shown) + "'"
+
+
+def word(name: bytes | str) -> str:
+    """Give a name as it is, if it is short and printable; else what `quoted` gives, without the quotes."""
+    if isinstance(name, str) and len(name) <= _LONGEST_NAME and name.isprintable():
+        return name
+    return quoted(name)[1:-1]
 
 
 def _listed(names: tuple[str, ...], most: int = 12) -> str:
     """Give names separated by commas, cut after ``most`` of them."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(map(word, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @dataclass_transform(kw_only_default=True)

@@ -27,6 +27,7 @@ from unpacker.errors import (
     UnsupportedError,
     UsageError,
     quoted,
+    word,
 )
 from unpacker.events import OnEvent, Warned, ignore
 from unpacker.limits import DEFAULT, Limits
@@ -372,7 +373,9 @@ class _Resolver:
         """Compare what was asked for, what the index says and what the config says."""
         said, own = descriptor.platform, config.platform
         if said is not None and own is not None and not _agree(said, own):
-            self._warn(f"manifest {descriptor.digest}: the index says {said}, its config says {own}")
+            self._warn(
+                f"manifest {descriptor.digest}: the index says {word(str(said))}, its config says {word(str(own))}"
+            )
         actual = own or said
         if actual is None:
             self._warn(f"config of manifest {descriptor.digest} does not say what platform the image is for")
@@ -382,9 +385,9 @@ class _Resolver:
         if rank(self._wanted, offered) is None:
             if self._asked is not None:
                 raise self._no_platform([target], [offered])
-            self._warn(f"the image is for {offered}, this host is {self._wanted}")
+            self._warn(f"the image is for {word(str(offered))}, this host is {self._wanted}")
         elif offered.architecture != self._wanted.architecture:
-            self._warn(f"there is no image for {self._wanted}, so the one for {offered} is used")
+            self._warn(f"there is no image for {self._wanted}, so the one for {word(str(offered))} is used")
         return actual
 
     def _warn(self, message: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unpacker.errors import UsageError
+from unpacker.errors import UsageError, word
 from unpacker.limits import DEFAULT, Limits
 
 if TYPE_CHECKING:
@@ -26,9 +26,10 @@ def limits(settings: Sequence[str]) -> Limits:
         name, equals, value = setting.partition("=")
         name = name.strip().replace("-", "_")
         if name not in known:
-            raise UsageError(f"--limit {setting}: no limit of this name", advice=f"limits: {', '.join(sorted(known))}")
+            advice = f"limits: {', '.join(sorted(known))}"
+            raise UsageError(f"--limit {word(setting)}: no limit of this name", advice=advice)
         if not equals:
-            raise UsageError(f"--limit {setting}: not NAME=VALUE", advice=f"for example --limit {name}=20G")
+            raise UsageError(f"--limit {word(setting)}: not NAME=VALUE", advice=f"for example --limit {name}=20G")
         changes[name] = _number(value.strip(), setting)
     return DEFAULT.changed(**changes)
 
@@ -36,7 +37,6 @@ def limits(settings: Sequence[str]) -> Limits:
 def _number(text: str, setting: str) -> int:
     digits, shift = (text[:-1], _UNITS[text[-1].upper()]) if text[-1:].upper() in _UNITS else (text, 0)
     if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS and int(digits)):
-        raise UsageError(
-            f"--limit {setting}: not a positive whole number", advice="write 4096, or 20G (K M G T: powers of 1024)"
-        )
+        advice = "write 4096, or 20G (K M G T: powers of 1024)"
+        raise UsageError(f"--limit {word(setting)}: not a positive whole number", advice=advice)
     return int(digits) << shift

@@ -11,7 +11,7 @@ import os
 import sys
 from io import UnsupportedOperation
 
-from unpacker.cli.text import printable
+from unpacker.cli.text import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def say(line: str) -> None:
     if stream is None:
         return
     try:
-        stream.write(printable(line) + "\n")
+        stream.write(one_line(line) + "\n")
         stream.flush()
     except OSError:
         _sink(stream)

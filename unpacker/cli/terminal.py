@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.text import Text
 
 from unpacker.cli.progress import Tally, waits_for
-from unpacker.cli.text import printable
+from unpacker.cli.text import one_line
 from unpacker.events import Event, LayerProgress, Resolved, Waiting
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Bar:
 
     def say(self, line: str) -> None:
         """Write a line above the bar."""
-        self._safely(lambda: self._progress.console.print(Text(printable(line)), soft_wrap=True))
+        self._safely(lambda: self._progress.console.print(Text(one_line(line)), soft_wrap=True))
 
     def close(self) -> None:
         """Take the bar away and give the cursor back."""

@@ -10,6 +10,7 @@ _THOUSAND = 1000
 _SHORT = 10
 _MINUTE = 60
 _WIDEST_CELL = 100
+_LONGEST_LINE = 4000
 
 
 def printable(text: str) -> str:
@@ -19,6 +20,12 @@ def printable(text: str) -> str:
     since the names inside of a sentence are quoted already.
     """
     return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def one_line(text: str) -> str:
+    """Give text as `printable` does, and not more of it than anybody reads: some of it may be an image's own."""
+    shown = printable(text[: _LONGEST_LINE + 1])
+    return shown if len(shown) <= _LONGEST_LINE else shown[:_LONGEST_LINE] + "…"
 
 
 def without_surrogates(text: str) -> str:
