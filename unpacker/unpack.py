@@ -138,7 +138,8 @@ def _owners(policy: str, uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], wor
     if policy not in POLICIES:
         raise UsageError(f"owner {quoted(policy)}", f"one of {', '.join(POLICIES)}")
     apply = policy == "keep" or (policy == "auto" and may_chown(workspace.descriptor))
-    return Owners(apply=apply, required=policy == "keep", uid_map=uid_map, gid_map=gid_map)
+    keep, own = policy == "keep", policy == "self"
+    return Owners(apply=apply, required=keep, counted=not own, uid_map=uid_map, gid_map=gid_map)
 
 
 def _refuse_losses(rootfs: Rootfs) -> None:

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from unpacker.errors import UnsafeEntryError, quoted
 from unpacker.events import LossKind
 from unpacker.spec.entry import Entry, Kind
 
@@ -97,7 +98,22 @@ class Applier:
             self._odd_time(descriptor, None, time, entry.name)
 
     def directory(self, descriptor: int, wanted: Attributes, path: Callable[[], bytes]) -> None:
-        """Finish a directory by its (readable) descriptor."""
+        """Finish a directory by its (readable) descriptor.
+
+        Raises:
+            UnsafeEntryError: Its owner has no place in the maps of ids.
+            OSError: The host failed; a note says at which directory.
+        """
+        try:
+            self._directory(descriptor, wanted, path)
+        except UnsafeEntryError as error:
+            error.entry = path()
+            raise
+        except OSError as error:
+            error.add_note(f"entry {quoted(path())}")
+            raise
+
+    def _directory(self, descriptor: int, wanted: Attributes, path: Callable[[], bytes]) -> None:
         self._owner(wanted.uid, wanted.gid, descriptor, None, path, on_host=wanted.on_host)
         if wanted.xattrs:
             for name, value in wanted.xattrs.items():
@@ -143,10 +159,13 @@ class Applier:
                 os.chown(target, uid, gid, dir_fd=directory, follow_symlinks=directory is None)
             except OSError as error:
                 if owners.required or error.errno not in _CHOWN_REFUSED:
-                    raise
+                    refused = OSError(error.errno, error.strerror)  # without the descriptor, which says nothing
+                    refused.add_note(f"owner {uid}:{gid}")
+                    raise refused from error
             else:
                 return True
-        self.on_loss(LossKind.OWNER, _path(path), f"owner {uid}:{gid} not set")
+        if owners.counted:
+            self.on_loss(LossKind.OWNER, _path(path), f"owner {uid}:{gid} not set")
         return False
 
     def _xattr(self, target: int | bytes, name: bytes, value: bytes, path: bytes, *, follow: bool) -> None:

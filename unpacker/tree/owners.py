@@ -45,14 +45,22 @@ class Owners:
     Args:
         apply: Whether to call chown at all (`unpacker.tree.probe.may_chown` answers for ``auto``).
         required: Whether an owner that cannot be set is an error instead of a counted loss (``keep``).
+        counted: Whether an owner that is not set is a loss; not where the caller asked for it (``self``).
         uid_map, gid_map: Maps of ids; empty means that ids stay as they are.
     """
 
     def __init__(
-        self, *, apply: bool, required: bool = False, uid_map: Sequence[IdMap] = (), gid_map: Sequence[IdMap] = ()
+        self,
+        *,
+        apply: bool,
+        required: bool = False,
+        counted: bool = True,
+        uid_map: Sequence[IdMap] = (),
+        gid_map: Sequence[IdMap] = (),
     ) -> None:
         self.apply = apply
         self.required = required
+        self.counted = counted
         self._uids = tuple(uid_map)
         self._gids = tuple(gid_map)
         self.mapped = bool(self._uids or self._gids)
@@ -70,7 +78,7 @@ class Owners:
 
     def on_host(self) -> Owners:
         """Give the same for ids that are the host's already."""
-        return Owners(apply=self.apply, required=self.required)
+        return Owners(apply=self.apply, required=self.required, counted=self.counted)
 
     def map(self, uid: int, gid: int) -> tuple[int, int]:
         """Give the ids on the host.

@@ -102,7 +102,10 @@ class Workspace:
         holder = self._destination.holder
         while self.descriptor < 0:
             self._name = self._prefix + os.urandom(_RANDOM).hex().encode()
-            os.mkdir(self._name, WORKING_MODE, dir_fd=holder)
+            try:
+                os.mkdir(self._name, WORKING_MODE, dir_fd=holder)
+            except OSError as error:  # it is about the directory, and not about a name in it
+                raise OSError(error.errno, error.strerror, os.path.dirname(self._path)) from error
             try:
                 # Another run that sweeps may have met it before it was locked.
                 with suppress(FileNotFoundError):
