@@ -37,17 +37,19 @@ IGNORED = () if can_chown() else ("uid", "gid")
 unpack = pytest.importorskip("unpacker.unpack", reason="missing: the unpacker itself").unpack
 
 
-def unpacked(stack: Stack, *, keep_dirlinks: bool = False) -> Tree | str:
-    """Unpack an image of these layers; give the tree, or the refusal."""
+def unpacked(stack: Stack, *, keep_dirlinks: bool = False, store: bool = False) -> Tree | str:
+    """Unpack an image of these layers, by way of a store or not; give the tree, or the refusal."""
     with tempfile.TemporaryDirectory() as place:
         layout, dest = Path(place, "layout"), Path(place, "dest")
         write_layout(layout, [layer(*entries) for entries in stack], compression="none")
         try:
-            unpack(layout, dest, keep_dirlinks=keep_dirlinks, labels=False)
+            snapshots = Path(place, "store") if store else None
+            unpack(layout, dest, keep_dirlinks=keep_dirlinks, labels=False, store=snapshots, sync=False)
         except (UnpackError, OSError) as error:
-            assert os.listdir(place) == ["layout"], "a refusal leaves nothing behind"
+            assert not dest.exists(), "a refusal leaves nothing behind"
+            assert not store or os.listdir(Path(place, "store", "staging")) == []
             return f"refused: {error!r}"
-        assert sorted(os.listdir(place)) == ["dest", "layout"]
+        assert sorted(os.listdir(place)) == ["dest", "layout"] + ["store"] * store
         return read(dest)
 
 
@@ -59,11 +61,11 @@ def modelled(stack: Stack, *, keep_dirlinks: bool = False) -> Tree | str:
         return f"refused: {refused}"
 
 
-def check(stack: Stack, *, keep_dirlinks: bool = False) -> None:
+def check(stack: Stack, *, keep_dirlinks: bool = False, store: bool = False) -> None:
     """Fail if the two do not agree, and say where."""
     stack = fit_for(stack, owners=can_chown(), devices=can_mknod(), xattrs=can_set_user_xattr())
     expected = modelled(stack, keep_dirlinks=keep_dirlinks)
-    got = unpacked(stack, keep_dirlinks=keep_dirlinks)
+    got = unpacked(stack, keep_dirlinks=keep_dirlinks, store=store)
     for number, entries in enumerate(stack):
         note(f"layer {number}:" + "".join(f"\n    {entry!r}" for entry in entries))
     if isinstance(expected, str) or isinstance(got, str):
@@ -91,6 +93,22 @@ def test_unpack_makes_what_the_model_says(stack: Stack) -> None:
 def test_keeping_dirlinks_makes_what_the_model_says(stack: Stack) -> None:
     """So it is where symbolic links to directories are kept."""
     check(stack, keep_dirlinks=True)
+
+
+@PROPERTY
+@given(stack=stacks())
+@example(stack=[[directory("usr/lib"), symlink("lib", "usr/lib")], [file("lib/x"), whiteout("lib/y")]])
+@example(stack=[[file("d/old"), hardlink("e", "d/old")], [hardlink("f", "e")], [whiteout("d"), file("d/new")]])
+def test_a_store_makes_what_the_model_says(stack: Stack) -> None:
+    """So it is where the layers stay apart, each saying what it hides, and DEST is a copy of what they add up to."""
+    check(stack, store=True)
+
+
+@settings(PROPERTY, max_examples=max(1, EXAMPLES // 3))
+@given(stack=stacks(keep_dirlinks=True))
+def test_a_store_keeps_dirlinks_as_the_model_says(stack: Stack) -> None:
+    """And so it is for both together."""
+    check(stack, keep_dirlinks=True, store=True)
 
 
 @settings(PROPERTY, max_examples=max(1, EXAMPLES // 10))

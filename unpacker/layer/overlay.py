@@ -35,20 +35,24 @@ def settle(own: Tree, hides: Hidden, below: Stack | None, markers: Markers) -> N
         _make_ways(own, hides)
     waiting: list[tuple[Directory, Path, Stack | None, bool]] = [(own.root, (), below, False)]
     while waiting:
-        node, path, under, opaque = waiting.pop()
-        if under is not None and opaque:
+        node, path, under, replaces = waiting.pop()
+        if under is not None and replaces:
             markers.hide_all(own, node)
-            under = None  # nothing of it shows through any more
+            under = None
         if node.attributes is None:
             node.attributes = implied() if under is None else under.attributes(markers.stored)
+        if under is not None and path in hides.all and path:
+            # Emptied, not replaced: the directory itself is still the one below.
+            markers.hide_all(own, node)
+            under = None
         if under is not None:
             for name in _hidden_names(path, hides, under):
                 if own.look(node, name) is None:
                     markers.hide(own, node, name)
         for name, child in node.children.items():
             lower = None if under is None else under.look(name)
-            hidden = child.opaque or hides.covers(path, name) or (*path, name) in hides.all
-            waiting.append((child, (*path, name), lower if isinstance(lower, Stack) else None, hidden))
+            replaces = child.opaque or hides.covers(path, name)
+            waiting.append((child, (*path, name), lower if isinstance(lower, Stack) else None, replaces))
 
 
 def _hidden_names(path: Path, hides: Hidden, under: Stack) -> list[bytes]:
