@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _END = bytes(20 * 512)
 """What ``umoci insert`` leaves out at the end of a layer; GNU tar and Python's tarfile want it."""
+_EMPTY = ".\tdir\t0755" + "\t-" * 9
+"""The lines of a tree that a peer has made no directory for, since it has no layers."""
 _APART = [*PRIVATE_MOUNTS, "sh", "-c", 'mount -t tmpfs none /var/lib && mount -t tmpfs none /run && exec "$@"', "sh"]
 """Runs the rest where the caches and locks that buildah and skopeo keep beside their store are gone afterwards."""
 _INSIDE = [
@@ -201,22 +203,21 @@ class Ctr(Peer):
     needs = ("containerd", "ctr", "tar", "unshare")
     snapshotter: ClassVar[str]
 
-    _SCRIPT = """
+    _IMPORT = """
         set -e
-        tar --create --dereference -C image . | $1 images import --snapshotter "$2" --base-name localhost/image - > names
-        $1 images mount --snapshotter "$2" localhost/image:"$3" mounted > /dev/null
-        "$4" -m tests.support.treesum mounted > tree
+        tar --create --dereference -C image . | $1 images import --snapshotter "$2" --base-name localhost/image -
     """
 
     def tree(self, layout: Path, place: Path, tag: str = "latest") -> Lines:
         """See `Peer`."""
         (place / "image").symlink_to(layout.absolute())
-        (place / "mounted").mkdir()
         with Containerd(place) as server:
             ctr = f"ctr -a {server.socket} -n interop"
-            script = ["sh", "-c", self._SCRIPT, "sh", ctr, self.snapshotter, tag, sys.executable]
-            run([*PRIVATE_MOUNTS, *script], cwd=place)
-        return (place / "tree").read_text().splitlines()
+            run([*PRIVATE_MOUNTS, "sh", "-c", self._IMPORT, "sh", ctr, self.snapshotter], cwd=place)
+            return self._look(ctr, place, tag)
+
+    def _look(self, ctr: str, place: Path, tag: str) -> Lines:
+        raise NotImplementedError
 
 
 class CtrOverlayfs(Ctr):
@@ -225,9 +226,26 @@ class CtrOverlayfs(Ctr):
     name = "ctr, overlayfs"
     snapshotter = "overlayfs"
 
+    _MOUNT = """
+        set -e
+        $1 images mount --snapshotter overlayfs localhost/image:"$2" mounted > /dev/null
+        "$3" -m tests.support.treesum mounted > tree
+    """
+
+    def _look(self, ctr: str, place: Path, tag: str) -> Lines:
+        (place / "mounted").mkdir()
+        run([*PRIVATE_MOUNTS, "sh", "-c", self._MOUNT, "sh", ctr, tag, sys.executable], cwd=place)
+        return (place / "tree").read_text().splitlines()
+
 
 class CtrNative(Ctr):
-    """Layer upon layer into copies of the whole tree."""
+    """Layer upon layer, each onto a copy of the whole tree."""
 
     name = "ctr, native"
     snapshotter = "native"
+
+    def _look(self, ctr: str, place: Path, tag: str) -> Lines:
+        # ctr 1.6 mounts with overlayfs whatever it is told, so the last of the copies is looked at where it lies.
+        snapshots = place / "root" / "io.containerd.snapshotter.v1.native" / "snapshots"
+        copies = sorted(snapshots.iterdir(), key=lambda path: int(path.name))
+        return manifest(os.fsencode(copies[-1])) if copies else [_EMPTY]

@@ -17,6 +17,7 @@ from tests.support.probes import (
     needs_chown,
     needs_mknod,
     needs_nobody,
+    needs_trusted_xattr,
     needs_user_xattr,
     nobodys_directory,
     nobodys_python,
@@ -37,8 +38,8 @@ def lines_of(expectation: str) -> Lines:
     return (EXPECTED / f"{expectation}.txt").read_text(encoding="ascii").splitlines()
 
 
-def unpacked(name: str, dest: Path, platform: str = "linux/amd64") -> Lines:
-    unpack(FIXTURES / name, dest, platform=platform, labels=False)
+def unpacked(name: str, dest: Path, platform: str = "linux/amd64", store: Path | None = None) -> Lines:
+    unpack(FIXTURES / name, dest, platform=platform, store=store, labels=False)
     return manifest(os.fsencode(dest))
 
 
@@ -50,6 +51,13 @@ class TestExpected:
     @pytest.mark.parametrize("name", NAMES)
     def test_as_it_stands_in_the_file(self, name: str, tmp_path: Path) -> None:
         assert not differences(lines_of(name), unpacked(name, tmp_path / "root"))
+
+    @needs_trusted_xattr
+    @pytest.mark.parametrize("name", NAMES)
+    def test_by_way_of_a_store(self, name: str, tmp_path: Path) -> None:
+        """So it is when each layer stays a directory of its own, in overlayfs form, and again when all are there."""
+        for dest in ("first", "second"):
+            assert not differences(lines_of(name), unpacked(name, tmp_path / dest, store=tmp_path / "store"))
 
     @pytest.mark.parametrize("platform", ["linux/arm64", "linux/arm/v7"])
     def test_each_platform_has_its_own(self, platform: str, tmp_path: Path) -> None:
