@@ -13,11 +13,8 @@ from tests.snapshots.namespaces import (
     before_6_13,
     before_6_15,
     in_own_mounts,
-    in_user_namespace,
     mounted_below,
-    needs_user_namespace,
     refuse,
-    unprivileged_directory,
 )
 from tests.support.probes import needs_chown, needs_overlay
 from unpacker.errors import MountError
@@ -178,23 +175,6 @@ def test_the_child_that_makes_a_user_namespace_is_gone(stack: list[Path]) -> Non
         assert os.readlink(f"/proc/self/fd/{namespace}") != os.readlink("/proc/self/ns/user")
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
-
-
-NESTED = """
-from unpacker.errors import MountError
-from unpacker.snapshots import mounting, mounts, probe
-from unpacker.tree.owners import IdMap
-one = [IdMap(0, 0)]
-try: mounting.mount([mounts.idmapped(mounts.bind_mount("/etc", readonly=True), one, one)], ".")
-except MountError as error: print(str(error).partition(": ")[2])
-print(probe.idmap_works("."))
-"""
-
-
-@needs_user_namespace
-def test_root_of_a_user_namespace_may_not_map_the_hosts_files() -> None:
-    with unprivileged_directory() as place:
-        assert in_user_namespace(NESTED, cwd=place) == "binding '/etc': Operation not permitted\nFalse\n"
 
 
 def test_a_mount_without_a_map_starts_no_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
