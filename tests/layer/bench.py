@@ -89,8 +89,8 @@ class Bench:
         """Give what was staged, as text."""
         return sketch(read(self.path / "staged"))
 
-    def add(self, *entries: Entry | bytes) -> Self:
-        """Apply one layer to those before it."""
+    def add(self, *entries: Entry | bytes, apart: bool = True) -> Self:
+        """Apply one layer to those before it; if not ``apart``, it is staged with the view in any case."""
         archive = layer(*entries)
         self.times = 0
 
@@ -99,6 +99,8 @@ class Bench:
             self.times += 1
             stager = self._stager(tree, store, rules, below=below, known=known)
             stager.run(TarReader(iter([archive]), rules.limits))
+            if not known and not apart:
+                stager.changes.unresolved = "to be staged with the view"
             return stager.changes
 
         self.changes = merge_layer(stage, self.rules, self, self.merged, self._skipped, empty=not self._layers)

@@ -28,6 +28,7 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _LINK_MOST = 4095
 """Bytes that the kernel takes as the target of a symbolic link."""
+_MAJOR_MOST, _MINOR_MOST = 0xFFF, 0xFFFFF
 # What mknod says where the caller may not, and where the filesystem or the kernel has no place for the node.
 _NODE_REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
@@ -98,7 +99,7 @@ class Maker:
                 self.make(directory, name, lambda at: os.mkfifo(name, mode, dir_fd=at))
             else:
                 kind = stat.S_IFCHR if entry.kind is Kind.CHARACTER else stat.S_IFBLK
-                device = os.makedev(*entry.device)
+                device = _device_number(*entry.device)
                 self.make(directory, name, lambda at: os.mknod(name, kind | mode, device, dir_fd=at))
         except OSError as error:
             if error.errno not in _NODE_REFUSED:
@@ -134,6 +135,17 @@ class Maker:
         """Count a loss."""
         self._changes.losses.add(kind, path, reason)
         self._on_loss(kind, path, reason)
+
+
+def _device_number(major: int, minor: int) -> int:
+    """Put a device number together; makedev(3) takes no more than 31 bits of either, and Linux has fewer.
+
+    Raises:
+        OSError: It has no place in 12 and 20 bits.
+    """
+    if major > _MAJOR_MOST or minor > _MINOR_MOST:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return os.makedev(major, minor)
 
 
 def _write(descriptor: int, entry: Entry, reader: TarReader) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unpacker.errors import UnsafeEntryError, quoted
+from unpacker.errors import InLayerError, UnsafeEntryError, quoted
 from unpacker.layer import names
 from unpacker.layer.changes import Changes
 from unpacker.layer.hardlinks import HardLinks
@@ -96,8 +96,9 @@ class Stager:
                     self._add(*located, entry, reader)
             entry = None
             self._links.finish()
-        except UnsafeEntryError as error:
-            if error.entry is None and entry is not None:
+        except InLayerError as error:
+            # The reader's own errors have an offset, and may be about what comes behind this entry.
+            if error.entry is None and error.offset is None and entry is not None:
                 error.entry, error.offset = entry.name, entry.offset
             raise
         except OSError as error:
@@ -108,6 +109,8 @@ class Stager:
 
     def _add(self, place: Place, name: bytes, entry: Entry, reader: TarReader) -> None:
         """Make what an entry says, in a directory that is there."""
+        if place.below is not None and isinstance(place.below.look(name), bytes):
+            self._forget_places()  # they may have led through a link below, which this entry replaces
         kind = entry.kind
         directory = place.node
         if kind is Kind.FILE:
