@@ -8,13 +8,19 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from unpacker.content.labels import UNCOMPRESSED, LabelStore
-from unpacker.errors import DocumentError, UnsupportedError, UsageError
+from unpacker.errors import DocumentError, LockedError, UnsupportedError, UsageError
 from unpacker.spec.digest import Digest
+from unpacker.tree.lock import Lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BLOB = Digest.of(b"blob")
 DIFF_ID = str(Digest.of(b"layer"))
@@ -167,18 +173,128 @@ def test_a_failed_write_leaves_the_old_labels(
     assert [path.name for path in file_of(tmp_path).parent.iterdir()] == [file_of(tmp_path).name]
 
 
-def set_many(root: Path, writer: int) -> None:
+BLOBS = tuple(Digest.of(bytes([number])) for number in range(4))
+
+
+def update_many(root: Path, writer: int, turns: int) -> None:
+    """Count in a label of one's own, and in one that all share; whatever anybody loses shows at once."""
     store = LabelStore(root)
-    for number in range(10):
-        store.set(BLOB, {f"{writer}.{number}": "x"})
+    mine = dict.fromkeys(BLOBS, 0)
+
+    def count(labels: dict[str, str]) -> dict[str, str]:
+        assert int(labels.get(f"w{writer}", "0")) == mine[blob], "somebody wrote over it"
+        return {**labels, "all": str(int(labels.get("all", "0")) + 1), f"w{writer}": str(mine[blob] + 1)}
+
+    for turn in range(turns):
+        blob = BLOBS[(turn + writer) % len(BLOBS)]
+        store.change(blob, count)
+        mine[blob] += 1
 
 
-def test_writers_in_several_processes_lose_nothing(tmp_path: Path) -> None:
+def run_writers(root: Path, writers: int, turns: int) -> None:
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=set_many, args=(tmp_path, number)) for number in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    assert len(LabelStore(tmp_path).get(BLOB)) == 30
+    processes = [context.Process(target=update_many, args=(root, number, turns)) for number in range(writers)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * writers
+
+
+def test_8_processes_of_500_updates_lose_nothing(in_memory: Path) -> None:
+    run_writers(in_memory, 8, 500)
+    store = LabelStore(in_memory)
+    assert sum(int(store.get(blob)["all"]) for blob in BLOBS) == 8 * 500
+    assert all(sum(int(store.get(blob).get(f"w{writer}", "0")) for blob in BLOBS) == 500 for writer in range(8))
+
+
+def test_on_a_slow_disk_they_lose_nothing_either(tmp_path: Path) -> None:
+    run_writers(tmp_path, 4, 20)
+    store = LabelStore(tmp_path)
+    assert sum(int(store.get(blob)["all"]) for blob in BLOBS) == 4 * 20
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """Give a directory whose syncing costs nothing, where there is one: this is not about the disk."""
+    memory = Path("/dev/shm")
+    place = memory if memory.is_mount() and os.access(memory, os.W_OK) else tmp_path
+    with tempfile.TemporaryDirectory(dir=place) as path:
+        yield Path(path)
+
+
+# -- changes that must be on the disk ----------------------------------------------------------------------------------
+
+
+def test_a_change_is_written_or_an_error(store: LabelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unlike `set`, which may keep labels for the process only."""
+    store.set(BLOB, {"a": "1"})
+
+    def refuse(*_args: object, **_kwargs: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.mkdir", refuse)
+        with pytest.raises(OSError, match="Read-only file system") as raised:
+            store.change(BLOB, lambda labels: {**labels, "b": "2"})
+    assert raised.value.__notes__ == [f"labelling blob {BLOB}"]
+    assert store.get(BLOB) == LabelStore(tmp_path).get(BLOB) == {"a": "1"}
+
+
+def test_a_change_takes_along_what_could_not_be_written(
+    store: LabelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.set(BLOB, {"a": "1", "b": "2"})
+
+    def refuse(*_args: object, **_kwargs: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.mkdir", refuse)
+        store.set(BLOB, {"a": "", "c": "3"})
+    assert store.change(BLOB, lambda labels: {**labels, "d": "4"}) == {"b": "2", "c": "3", "d": "4"}
+    assert LabelStore(tmp_path).get(BLOB) == {"b": "2", "c": "3", "d": "4"}
+
+
+def test_a_change_that_fails_writes_nothing_and_lets_go(store: LabelStore) -> None:
+    store.set(BLOB, {"a": "1"})
+
+    def fail(_labels: dict[str, str]) -> dict[str, str]:
+        raise UsageError("no")
+
+    with pytest.raises(UsageError):
+        store.change(BLOB, fail)
+    store.set(BLOB, {"b": "2"})
+    assert store.get(BLOB) == {"a": "1", "b": "2"}
+
+
+def test_labels_know_when_they_were_changed(store: LabelStore, tmp_path: Path) -> None:
+    assert store.changed(BLOB) is None
+    store.set(BLOB, {"a": "1"})
+    assert store.changed(BLOB) == file_of(tmp_path).stat().st_mtime_ns
+
+
+def test_labels_are_removed(store: LabelStore, tmp_path: Path) -> None:
+    store.remove(BLOB)
+    assert not (tmp_path / "labels").exists(), "there is nothing to remove"
+    store.set(BLOB, {"a": "1"})
+    store.remove(BLOB)
+    assert store.get(BLOB) == {}
+    assert not file_of(tmp_path).exists()
+
+
+def test_who_cannot_get_the_lock_is_told_who_has_it(
+    store: LabelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.set(BLOB, {"a": "1"})
+    monkeypatch.setattr("unpacker.content.labels._PATIENCE", 0.05)
+    with Lock(str(tmp_path / "labels/.lock"), where="x", what="y").acquire():
+        for act in (
+            lambda: store.set(BLOB, {"a": "2"}),
+            lambda: store.change(BLOB, lambda labels: {**labels, "a": "2"}),
+            lambda: store.remove(BLOB),
+        ):
+            with pytest.raises(LockedError, match=f"the lock of the labels is held by process {os.getpid()}"):
+                act()
+        store.set(BLOB, {"a": "1"})
+    assert store.get(BLOB) == {"a": "1"}

@@ -32,7 +32,7 @@ def run_on_tmpfs(directory: Path, size: str, program: str) -> str:
 
 def run_on_btrfs(directory: Path, size: str, program: str) -> str:
     """Run a program on an empty btrfs; raises as `run_on_tmpfs`."""
-    make = 'truncate -s "$1" image && mkfs.btrfs -q --mixed image && mount -o loop image there'
+    make = 'truncate -s "$1" image && mkfs.btrfs -q --mixed image >&2 && mount -o loop image there'
     return _run(directory, make, size, program)
 
 

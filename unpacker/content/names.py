@@ -51,19 +51,18 @@ class IndexFile:
     def add(self, name: str | None, *descriptors: Descriptor, replace: bool = False) -> None:
         """Give a manifest or an index a name, or enter it without one."""
         check_name(name, descriptors)
-        with self._edited() as (entries, found):
+        with self._edited() as (document, found):
             gone = replaced(self._root, found, name, descriptors, force=replace)
-            if gone is None:
-                return
-            place = min(gone, default=len(entries))
-            entries[:] = [entry for at, entry in enumerate(entries) if at not in gone]
-            entries[place:place] = [json.dumps(to_json(named(each, name))) for each in descriptors]
+            if gone is not None:
+                place = min(gone, default=len(found))
+                document.remove(gone)
+                document.insert(place, [json.dumps(to_json(named(each, name))) for each in descriptors])
 
     def remove(self, name: str) -> tuple[Descriptor, ...]:
         """Take a name away, and give what it stood for."""
-        with self._edited() as (entries, descriptors):
+        with self._edited() as (document, descriptors):
             gone = find(self._root, descriptors, name)
-            entries[:] = [entry for at, entry in enumerate(entries) if at not in gone]
+            document.remove(gone)
             return tuple(descriptors[at] for at in gone)
 
     def sweep(self) -> int:
@@ -72,17 +71,17 @@ class IndexFile:
             return sweep(root, r"index\.json|oci-layout")
 
     @contextmanager
-    def _edited(self) -> Iterator[tuple[list[str], Sequence[Descriptor]]]:
-        """Give the entries as text, and what they say; what is done to the former is written, if nothing fails."""
+    def _edited(self) -> Iterator[tuple[_Text, Sequence[Descriptor]]]:
+        """Give the document, and what its entries say; what is done to the former is written, if nothing fails."""
         try:
             with directory(self._root) as root, lock_index(self._root):
                 data = self._read()
                 descriptors = self._parse(data)
                 document = _Text(data.decode())
-                before = list(document.entries)
-                yield document.entries, descriptors
-                if document.entries != before:
-                    replace(root, "index.json", str(document).encode())
+                yield document, descriptors
+                changed = str(document).encode()
+                if changed != data:
+                    replace(root, "index.json", changed)
                     os.fsync(root)
         except OSError as error:
             error.add_note("editing index.json")
@@ -102,44 +101,61 @@ def lock_index(root: str) -> Lock:
 
 
 class _Text:
-    """A document that was read and found to be an index, taken apart into the entries and what stands around them."""
+    """A document that was read and found to be an index, taken apart into its entries and what stands around them.
+
+    Attributes:
+        entries: The text of each, with the blanks before it.
+    """
 
     def __init__(self, text: str) -> None:
         self._decode = json.JSONDecoder().raw_decode
         self._before, self._after, self._blank, self._end = text, "", "", ""
         self.entries: list[str] = []
-        at = self._skip(text, 0) + 1
-        while text[at := self._skip(text, at)] != "}":
+        at = _skip(text, 0) + 1
+        while text[at := _skip(text, at)] != "}":
             name, at = self._decode(text, at)
-            at = begin = self._skip(text, self._skip(text, at) + 1)
+            at = begin = _skip(text, _skip(text, at) + 1)
             _, at = self._decode(text, at)
             if name == "manifests":
                 self._before, self._after = text[:begin], text[at:]
                 self._take_apart(text, begin)
-            at = self._skip(text, at)
+            at = _skip(text, at)
             at += text[at] == ","
 
     def _take_apart(self, text: str, begin: int) -> None:
         if text[begin] != "[":
             return  # Null: Docker 25.0 writes that for no entries.
-        at = self._skip(text, begin + 1)
-        self._blank = text[begin + 1 : at]
+        begin += 1
+        at = _skip(text, begin)
+        self._blank = text[begin:at]
         while text[at] != "]":
             _, end = self._decode(text, at)
-            self.entries.append(text[at:end])
-            at = self._skip(text, end)
+            at = _skip(text, end)
+            more = text[at] == ","
+            self.entries.append(text[begin : at if more else end])
             self._end = text[end:at]
-            if text[at] == ",":
-                at = self._skip(text, at + 1)
+            begin = at + 1
+            at = _skip(text, begin) if more else at
+
+    def remove(self, places: Sequence[int]) -> None:
+        """Take entries out."""
+        self.entries = [entry for at, entry in enumerate(self.entries) if at not in places]
+
+    def insert(self, place: int, entries: Sequence[str]) -> None:
+        """Put entries in, each on a line of its own if the others are."""
+        last = self.entries[-1] if self.entries else self._blank
+        blank = last[: _skip(last, 0)]
+        self.entries[place:place] = [blank + entry for entry in entries]
 
     def __str__(self) -> str:
-        inner = f"{self._blank}{f',{self._blank}'.join(self.entries)}{self._end}" if self.entries else ""
+        inner = ",".join(self.entries) + self._end if self.entries else self._blank
         return f"{self._before}[{inner}]{self._after}"
 
-    @staticmethod
-    def _skip(text: str, at: int) -> int:
-        blank = _BLANK.match(text, at)
-        return at if blank is None else blank.end()
+
+def _skip(text: str, at: int) -> int:
+    """Give where the blanks end that begin here."""
+    blank = _BLANK.match(text, at)
+    return at if blank is None else blank.end()
 
 
 # -- what a change means -----------------------------------------------------------------------------------------------
