@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from unpacker.tree.descriptors import part
 from unpacker.tree.remove import remove_at
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Tree:
     """
 
     def __init__(self, descriptor: int, *, most_open: int = MOST_OPEN) -> None:
-        self._most_open = most_open
+        self._most_open = part(most_open)
         self.root = Directory(None, b"")
         self.root.descriptor = descriptor
         self._open: deque[Directory] = deque()

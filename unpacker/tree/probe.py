@@ -14,7 +14,11 @@ def may_chown(directory: int) -> bool:
     In a container without CAP_CHOWN that fails with EPERM, in a user namespace with one id with EINVAL, both as uid 0.
     """
     name = b".probe"
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    except OSError as error:
+        error.add_note("trying whether owners may be set")
+        raise
     try:
         other = _PROBE_ID if os.geteuid() != _PROBE_ID else _PROBE_ID + 1
         os.fchown(descriptor, other, other)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from unpacker.tree.descriptors import part
+
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 64
 _RANDOM = 16
@@ -62,6 +64,7 @@ def _open(parent: int, name: bytes) -> int:
 
 
 def _remove_tree(parent: int, name: bytes) -> None:
+    deepest = part(_DEEPEST)
     stack = [_emptied(parent, name)]
     try:
         while stack:
@@ -69,7 +72,7 @@ def _remove_tree(parent: int, name: bytes) -> None:
             if not children:
                 os.close(stack.pop()[1])
                 os.rmdir(inner_name, dir_fd=stack[-1][1] if stack else parent)
-            elif len(stack) < _DEEPEST:
+            elif len(stack) < deepest:
                 stack.append(_emptied(inner, children.pop()))
             else:
                 # Not beside the tree: a run that is killed here would leave it there, where nobody looks for it.

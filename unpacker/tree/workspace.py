@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _NAME_MOST = 200
 _RANDOM = 4
+_SPARE = 4
+"""Descriptors that are kept for the removal: a run that fails because there are no more must be able to clean up."""
 _INHERITED_ACLS = ("system.posix_acl_default", "system.posix_acl_access")
 
 
@@ -43,6 +45,7 @@ class Workspace:
         self._prefix = b".%s.unpack-" % self._destination.name[:_NAME_MOST]
         self._name = b""
         self._published = False
+        self._spare: list[int] = []
         self.descriptor = -1
 
     def __enter__(self) -> Self:
@@ -70,6 +73,8 @@ class Workspace:
                 self._destination.close(done=self._published)
 
     def _remove(self) -> None:
+        while self._spare:
+            os.close(self._spare.pop())
         if self.descriptor < 0:
             return
         descriptor, self.descriptor = self.descriptor, -1
@@ -99,30 +104,34 @@ class Workspace:
                     os.close(descriptor)
 
     def _make(self) -> None:
-        holder = self._destination.holder
-        while self.descriptor < 0:
-            self._name = self._prefix + os.urandom(_RANDOM).hex().encode()
-            try:
-                os.mkdir(self._name, WORKING_MODE, dir_fd=holder)
-            except OSError as error:  # it is about the directory, and not about a name in it
-                raise OSError(error.errno, error.strerror, os.path.dirname(self._path)) from error
-            try:
-                # Another run that sweeps may have met it before it was locked.
-                with suppress(FileNotFoundError):
-                    self._open()
-            except BaseException:
-                with suppress(OSError):
-                    os.rmdir(self._name, dir_fd=holder)
-                raise
+        try:
+            while len(self._spare) < _SPARE:
+                self._spare.append(os.dup(self._destination.holder))
+            while self.descriptor < 0:
+                self._name = self._prefix + os.urandom(_RANDOM).hex().encode()
+                os.mkdir(self._name, WORKING_MODE, dir_fd=self._destination.holder)
+                self._open()
+        except OSError as error:  # it is about the directory, and not about a name in it
+            raise OSError(error.errno, error.strerror, os.path.dirname(self._path)) from error
         _take(self.descriptor)
 
     def _open(self) -> None:
-        """Open the workspace and lock it; there is no descriptor if it was not there, or another one's, by then."""
+        """Open the workspace and lock it; there is no descriptor if it was not there, or another one's, by then.
+
+        Another run that sweeps may have met it before it was locked.
+        """
         holder = self._destination.holder
-        descriptor = os.open(self._name, OPEN_DIRECTORY, dir_fd=holder)
+        descriptor = -1
         try:
+            descriptor = os.open(self._name, OPEN_DIRECTORY, dir_fd=holder)
             if lock(descriptor) and _is_at(holder, self._name, descriptor):
                 self.descriptor, descriptor = descriptor, -1
+        except FileNotFoundError:
+            return
+        except BaseException:
+            with suppress(OSError):
+                os.rmdir(self._name, dir_fd=holder)
+            raise
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -131,8 +140,12 @@ class Workspace:
 
     def tree(self, name: bytes) -> Tree:
         """Make an empty directory in the workspace, as the root of a tree; whoever asks closes it."""
-        os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor)
-        return Tree(os.open(name, OPEN_DIRECTORY, dir_fd=self.descriptor))
+        try:
+            os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor)
+            return Tree(os.open(name, OPEN_DIRECTORY, dir_fd=self.descriptor))
+        except OSError as error:
+            error.add_note(f"in {self._path}")
+            raise
 
     def discard(self, name: bytes) -> None:
         """Remove one tree of the workspace."""
