@@ -158,6 +158,7 @@ def filesystem(request: pytest.FixtureRequest) -> Filesystem:
 def mounted(filesystem: Filesystem, tmp_path: Path) -> Iterator[Mounted]:
     with Namespace() as namespace:
         yield Mounted(namespace, mount(namespace, filesystem, tmp_path), tmp_path / "layout")
+    (tmp_path / "image").unlink(missing_ok=True)  # pytest keeps the rest, which is small
 
 
 # -- what all of them hold ---------------------------------------------------------------------------------------------
@@ -237,9 +238,7 @@ def test_extended_attributes(filesystem: Filesystem, mounted: Mounted) -> None:
     assert set(losses) == (set(VALUES) - kept) | {"link", "fifo", "unknown", "malformed"}
 
 
-@pytest.mark.parametrize(
-    "filesystem", [FILESYSTEMS["ext4"], FILESYSTEMS["btrfs"]], ids=["ext4", "btrfs"], indirect=True
-)
+@pytest.mark.parametrize("filesystem", [FILESYSTEMS["ext4"]], ids=["ext4"], indirect=True)
 def test_many_names_of_one_file(filesystem: Filesystem, mounted: Mounted) -> None:
     """Where no more links are possible there are copies."""
     most = filesystem.links
