@@ -64,7 +64,19 @@ def agrees(changes: Changes, below: Below) -> bool:
     A directory that staging took for one of theirs may be a file there, which it then replaces, but no symbolic link:
     what is in it would belong behind the link.
     """
-    return changes.unresolved is None and not any(_is_link(below, path.split(b"/")) for path in changes.assumed)
+    if changes.unresolved is not None:
+        return False
+    before: bytes | None = None  # the path looked at last, and what is there: mostly the parent of the next one
+    there: Below | None = None
+    for path in changes.assumed:
+        parent, _, name = path.rpartition(b"/")
+        if parent != before:
+            there = _directory_at(below, parent)
+        found = None if there is None else there.look(name)
+        if isinstance(found, bytes):
+            return False
+        before, there = path, None if isinstance(found, Other) else found
+    return True
 
 
 def remove(hides: Hidden, below: Tree) -> None:
@@ -119,16 +131,6 @@ class _Below:
             return None
         return found if isinstance(found, Covered) else None
 
-    def replaces_link(self, path: Path, *, keep_dirlinks: bool) -> bool:
-        """Whether a directory that a layer makes at a path replaces a symbolic link."""
-        try:
-            parent = self._walk.below(list(path[:-1]))
-        except LoopError:
-            return True
-        if parent is None or not isinstance(parent.look(path[-1]), bytes):
-            return False
-        return not (keep_dirlinks and self.to(path) is not None)
-
 
 def _is_void(path: Path, own: Tree, walk: _Below, *, keep_dirlinks: bool) -> bool:
     """Whether whiteouts stand below something that their own layer puts in the way of what is below.
@@ -137,29 +139,36 @@ def _is_void(path: Path, own: Tree, walk: _Below, *, keep_dirlinks: bool) -> boo
     ``umoci unpack`` then deletes files through the link), or a directory of the layer in place of a link below.
     """
     here = own.root
+    under = walk.to(())  # where the way so far leads to below
     for depth, name in enumerate(path, 1):
         child = here.children.get(name)
         if child is None:
             return own.look(here, name) is not None
-        fresh = child.attributes is not None or child.opaque
-        if fresh and walk.replaces_link(path[:depth], keep_dirlinks=keep_dirlinks):
-            return True
+        found = None if under is None else under.look(name)
+        if isinstance(found, bytes):
+            leads_to = walk.to(path[:depth])
+            fresh = child.attributes is not None or child.opaque
+            if fresh and not (keep_dirlinks and leads_to is not None):
+                return True
+            under = leads_to
+        else:
+            under = None if isinstance(found, Other) else found
         here = child
     return False
 
 
-def _is_link(below: Below, path: list[bytes]) -> bool:
-    """Whether there is a symbolic link at a path, without following any on the way.
+def _directory_at(below: Below, path: bytes) -> Below | None:
+    """Give the directory at a path, without following a link on the way; None if there is none.
 
     Where something on the way is no directory, the layer has replaced it, or has been found to disagree already.
     """
     here = below
-    for name in path[:-1]:
+    for name in path.split(b"/") if path else ():
         found = here.look(name)
         if found is None or isinstance(found, bytes | Other):
-            return False
+            return None
         here = found
-    return isinstance(here.look(path[-1]), bytes)
+    return here
 
 
 def _node_at(tree: Tree, path: Path) -> Directory | None:
