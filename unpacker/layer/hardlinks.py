@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # What link says where a filesystem has no hard links, or no more for this file, or the kernel protects the target.
 _REFUSED = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.ENOTSUP, errno.ENOSYS})
+_MOST_ROUNDS = 64
+"""How often links that wait are gone through: two suffice for all but those that somebody has knotted on purpose."""
 
 
 class SkippedError(Exception):
@@ -114,12 +116,17 @@ class HardLinks:
         if not self._known:
             self._refuse("a hard link to what comes later")
             return
-        waiting = list(self._stand_ins())
-        while waiting:
+        waiting = sorted(self._stand_ins(), key=lambda one: one[2].offset)
+        for _ in range(_MOST_ROUNDS):
+            # What a link waits for mostly comes later in the archive; where it leads through another link, earlier.
+            waiting.reverse()
             still = [one for one in waiting if not self._resolve(*one)]
+            if not still:
+                return
             if len(still) == len(waiting):
                 raise _refused(still[0][2], f"a hard link to {quoted(still[0][2].link)}, which is nothing")
             waiting = still
+        raise _refused(waiting[0][2], "one of too many hard links that wait for each other")
 
     # -- one link ----------------------------------------------------------------------------------------------------
 
