@@ -1,0 +1,32 @@
+"""Mount points, as the kernel writes them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from unpacker.tree import mounts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_root_and_proc_are_mount_points() -> None:
+    """They are everywhere where there is a mountinfo to read."""
+    assert mounts.is_mount("/")
+    assert mounts.is_mount("/proc")
+    assert not mounts.is_mount("/proc/self")
+    assert mounts.mounted_in("/") is not None
+    assert mounts.mounted_in("/proc/") != b"/proc"
+
+
+def test_a_directory_of_ones_own_is_none_and_has_none(tmp_path: Path) -> None:
+    """Nor is what is not there."""
+    for path in (tmp_path, tmp_path / "not-there"):
+        assert not mounts.is_mount(os.fspath(path))
+        assert mounts.mounted_in(os.fspath(path)) is None
+
+
+def test_octal_escapes_are_read_back() -> None:
+    """Blank, tab, newline, backslash; what only looks like an escape was written with its backslash escaped."""
+    assert mounts._unescaped(rb"/a\040b\011c\012d\134e\134040") == b"/a b\tc\nd\\e\\040"
