@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from unpacker.errors import AlreadyExistsError, DigestMismatchError, UnpackError
+from unpacker.errors import AlreadyExistsError, DigestMismatchError, IngestNotFoundError, LockedError, UnpackError
 from unpacker.tree.lock import FOREVER
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def copy_blob(
         except AlreadyExistsError:
             return False
         except UnpackError as error:
-            target.abort(ref)
+            with suppress(IngestNotFoundError, LockedError):  # Somebody else is at it by now.
+                target.abort(ref)
             if resumed and isinstance(error, DigestMismatchError):
                 continue  # A power cut may have spoilt what was there; alone the source may be right.
             raise
