@@ -33,13 +33,15 @@ class Place:
     Attributes:
         own: Its node in the layer's own tree; None if only the layers below have it.
         below: What the layers below have there; None if nothing, if it is hidden, or if there is no view of them.
+        alone: Whether nothing of the layers below can be in it: it, or one above it, replaced what was there.
     """
 
-    __slots__ = ("below", "own")
+    __slots__ = ("alone", "below", "own")
 
-    def __init__(self, own: Directory | None, below: Below | None) -> None:
+    def __init__(self, own: Directory | None, below: Below | None, *, alone: bool = False) -> None:
         self.own = own
         self.below = below
+        self.alone = alone or (own is not None and own.opaque)
 
     @property
     def node(self) -> Directory:
@@ -47,15 +49,6 @@ class Place:
         if self.own is None:
             raise LookupError("a directory of the layers below only")
         return self.own
-
-
-def hides_all_below(node: Directory | None) -> bool:
-    """Whether nothing of the layers below can be in a directory: it, or one above it, replaced what was there."""
-    while node is not None:
-        if node.opaque:
-            return True
-        node = node.parent
-    return False
 
 
 class Walk:
@@ -131,10 +124,10 @@ class Walk:
         if place.own is not None:
             found = self._tree.look(place.own, name)
             if isinstance(found, Directory):
-                return Place(found, self._behind(place, found))
+                return Place(found, self._behind(place, found), alone=place.alone)
             if found is not None:
                 return found
-            if not self._known and not hides_all_below(place.own):
+            if not self._known and not place.alone:
                 raise UnknownError
         if place.below is None:
             return None
@@ -163,13 +156,13 @@ class Walk:
             if not make or place.own is None:
                 raise
             self._assumed.append(place.own.path(name))
-            return Place(self.make(place.own, name), None)
+            return Place(self.make(place.own, name), None, alone=place.alone)
         if isinstance(found, Place) and make and found.own is None and place.own is not None:
             found.own = self.make(place.own, name)
         if found is None or isinstance(found, Other):
             if not make or place.own is None:
                 return None
-            return Place(self._implied(place.own, name, in_the_way=found is OTHER), None)
+            return Place(self._implied(place.own, name, in_the_way=found is OTHER), None, alone=place.alone)
         return found
 
     def _implied(self, parent: Directory, name: bytes, *, in_the_way: bool) -> Directory:
