@@ -137,8 +137,8 @@ def test_who_asks_again_and_again_does_not_break_the_clean_up(built: LayoutBuild
     """A second Ctrl-C comes while thousands of files are being removed; it waits until they are."""
     dest = tmp_path / "dest"
     with started("-q", built.path, dest) as run:
-        wait_for_workspace(dest, run)
-        time.sleep(0.1)
+        while not list(tmp_path.glob(".dest.unpack-*/*/*")):
+            time.sleep(0.001)
         while run.poll() is None:
             run.send_signal(signal.SIGINT)
             time.sleep(0.002)
