@@ -31,7 +31,7 @@ ORDER = [
     {"snapshots"},
     {"image"},
     {"output"},
-    {"unpack"},
+    {"unpacking"},
     {"unpacker"},
     {"cli"},
     {"__main__"},

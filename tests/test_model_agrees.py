@@ -34,7 +34,7 @@ PROPERTY = settings(
 )
 IGNORED = () if can_chown() else ("uid", "gid")
 
-unpack = pytest.importorskip("unpacker.unpack", reason="missing: the unpacker itself").unpack
+unpack = pytest.importorskip("unpacker.unpacking", reason="missing: the unpacker itself").unpack
 
 
 def unpacked(stack: Stack, *, keep_dirlinks: bool = False, store: bool = False) -> Tree | str:

@@ -244,6 +244,22 @@ class IngestNotFoundError(NotFoundError):
         return f"{self.store}: no ingest {quoted(self.ref)}"
 
 
+class StoreNotFoundError(NotFoundError):
+    """No snapshot store at this path."""
+
+    code: ClassVar[str] = "store-not-found"
+    path: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: not a snapshot store: {self.why}"
+
+    @property
+    def hint(self) -> str:
+        """Say what makes one."""
+        return "unpacking an image into it makes one: unpack --store DIR, unpacker mounts --store DIR"
+
+
 class SnapshotNotFoundError(NotFoundError):
     """No snapshot of this name or key in the store."""
 

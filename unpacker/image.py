@@ -143,13 +143,18 @@ class Image:
         return all(snapshotter.catalog.committed(str(chain_id)) is not None for chain_id in self.chain_ids())
 
     def unpack(
-        self, snapshotter: StoreSnapshotter, rules: Rules, *, labels: bool = True, on_event: OnEvent = ignore
+        self,
+        snapshotter: StoreSnapshotter,
+        rules: Rules | None = None,
+        *,
+        labels: bool = True,
+        on_event: OnEvent = ignore,
     ) -> list[SnapshotRecord]:
         """Make the snapshots of all layers that are not there; what other processes make is waited for.
 
         Args:
             snapshotter: Where they shall be.
-            rules: How layers are applied.
+            rules: How layers are applied; None: as `StoreSnapshotter.rules` says.
             labels: Note each verified layer's diff_id as ``containerd.io/uncompressed`` in the layout.
             on_event: Told what happens, in this thread.
 
@@ -159,6 +164,7 @@ class Image:
         Raises:
             UnpackError, OSError: See `unpacker.layer.apply.stage_layer`.
         """
+        rules = snapshotter.rules(self._limits) if rules is None else rules
         records: list[SnapshotRecord] = []
         names = [str(chain_id) for chain_id in self.chain_ids()]
         with snapshotter.catalog.lease(names):

@@ -22,7 +22,7 @@ from tests.support.probes import can_chown, can_mknod, can_set_user_xattr
 from tests.support.tarbuild import layer
 from tests.support.tree import Tree, diff, read
 from unpacker.errors import UnpackError
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,7 +28,7 @@ from tests.support.tarbuild import (
 )
 from unpacker.cli import main, unpack_main
 from unpacker.errors import UnpackError
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable

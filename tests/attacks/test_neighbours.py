@@ -24,7 +24,7 @@ from tests.unpack.command import command, environment, refused, succeeded
 from tests.unpack.command import unpack as run_unpack
 from unpacker.errors import DestinationError
 from unpacker.events import LayerProgress, LayerStarted
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ def _status(program: Path) -> int:
 def test_what_a_killed_run_leaves_is_private_and_goes_with_the_next(umask: int, tmp_path: Path) -> None:
     write_layout(tmp_path / "layout", [layer(*one) for one in SETUID])
     killing = (
-        "import os, signal, sys; from unpacker.unpack import unpack; from unpacker.events import LayerApplied\n"
+        "import os, signal, sys; from unpacker.unpacking import unpack; from unpacker.events import LayerApplied\n"
         "def kill(event):\n"
         "    if isinstance(event, LayerApplied) and event.index == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"os.umask({umask}); unpack(sys.argv[1], sys.argv[2], on_event=kill)"

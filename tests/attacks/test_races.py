@@ -23,7 +23,7 @@ from tests.support.probes import NOBODY, needs_nobody, nobodys_python
 from tests.support.tarbuild import Entry, directory, fifo, file, hardlink, layer, opaque, symlink, whiteout
 from unpacker.errors import UnpackError
 from unpacker.events import LayerStarted
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

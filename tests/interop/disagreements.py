@@ -34,7 +34,7 @@ from tests.support.tarbuild import (
 )
 from tests.support.treesum import manifest
 from unpacker.errors import UnpackError
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 Question = Callable[[Rows], str]
 

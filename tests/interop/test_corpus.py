@@ -51,7 +51,7 @@ from unpacker.errors import (
     UnsafeEntryError,
 )
 from unpacker.events import LossKind, Report
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from pathlib import Path

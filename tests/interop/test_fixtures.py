@@ -24,7 +24,7 @@ from tests.support.probes import (
     run_as_nobody,
 )
 from tests.support.treesum import manifest
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,7 +29,7 @@ from tests.support.layoutbuild import REF_NAME, BuiltImage, Compression, Documen
 from tests.support.probes import needs_chown, needs_mknod
 from tests.support.tarbuild import file, layer
 from tests.support.treesum import manifest
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

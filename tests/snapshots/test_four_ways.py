@@ -29,7 +29,7 @@ from unpacker.snapshots.native import NativeSnapshotter
 from unpacker.snapshots.overlay import OverlaySnapshotter
 from unpacker.tree.owners import Owners
 from unpacker.tree.probe import umask
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from unpacker.snapshots.base import StoreSnapshotter

@@ -61,7 +61,7 @@ def layer(index: int, *, steps: int = 4) -> Iterator[Event]:
 
 
 class ScriptedEngine:
-    """Takes the place of `unpacker.unpack.unpack`: sends events, then gives a report or raises."""
+    """Takes the place of `unpacker.unpacking.unpack`: sends events, then gives a report or raises."""
 
     def __init__(self, *events: Event, outcome: Report | BaseException | None = None, pause: float = 0) -> None:
         self.events = events

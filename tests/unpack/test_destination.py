@@ -17,7 +17,7 @@ from tests.support.tree import Tree, diff, read
 from tests.unpack.command import command, hints, listing, refused, run, succeeded, unpack
 from unpacker.errors import DestinationError
 from unpacker.events import Event, LayerStarted
-from unpacker.unpack import unpack as unpack_image
+from unpacker.unpacking import unpack as unpack_image
 
 TAR = layer(
     directory("./", mode=0o751, mtime=7 * SECOND),

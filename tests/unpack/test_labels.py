@@ -15,7 +15,7 @@ from tests.unpack.command import unpack as run_unpack
 from unpacker.content.labels import UNCOMPRESSED
 from unpacker.content.layout import Layout
 from unpacker.spec.digest import Digest
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from pathlib import Path

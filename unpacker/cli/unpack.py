@@ -8,7 +8,7 @@ from unpacker.cli import options, streams
 from unpacker.cli.feedback import Feedback
 from unpacker.cli.jsontext import to_json
 from unpacker.tree.owners import IdMap
-from unpacker.unpack import unpack
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from argparse import Namespace

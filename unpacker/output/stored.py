@@ -51,16 +51,18 @@ def build_from_store(
         rootfs.losses.add(kind, path, reason)
 
     try:
-        records = image.unpack(snapshotter, rules, labels=labels, on_event=on_event)
-        for record in records:
-            rootfs.entries += record.entries
-            rootfs.tar_bytes += record.tar_bytes
-            for kind, count in record.losses.items():
-                rootfs.losses.counts[LossKind(kind)] = rootfs.losses.counts.get(LossKind(kind), 0) + count
-        if records:
-            copier = Copier(Applier(rules.owners.on_host(), lose, rules.umask))
-            with snapshotter.opened(records[-1].name) as stack:
-                clone(stack, rootfs.tree, copier, link=link)
+        # The lease outlasts that of the unpack: the image's name may be given to another one while files are copied.
+        with snapshotter.catalog.lease(map(str, image.chain_ids())):
+            records = image.unpack(snapshotter, rules, labels=labels, on_event=on_event)
+            for record in records:
+                rootfs.entries += record.entries
+                rootfs.tar_bytes += record.tar_bytes
+                for kind, count in record.losses.items():
+                    rootfs.losses.counts[LossKind(kind)] = rootfs.losses.counts.get(LossKind(kind), 0) + count
+            if records:
+                copier = Copier(Applier(rules.owners.on_host(), lose, rules.umask))
+                with snapshotter.opened(records[-1].name) as stack:
+                    clone(stack, rootfs.tree, copier, link=link)
     except OSError as error:
         rootfs.tree.close()
         if link and error.errno == errno.EXDEV:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from unpacker.errors import AlreadyExistsError, SnapshotStateError, quoted
 from unpacker.layer.markers import SidecarMarkers, markers
+from unpacker.layer.rules import Rules
 from unpacker.layer.stack import Part, Stack, StackedLayer
+from unpacker.limits import DEFAULT, Limits
 from unpacker.snapshots.catalog import Catalog
 from unpacker.snapshots.record import SnapshotRecord
 from unpacker.snapshots.snapshotter import Info, Kind, Usage
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from unpacker.events import LossKind
     from unpacker.layer.changes import Changes, Losses
-    from unpacker.layer.rules import Rules
     from unpacker.snapshots.mounts import Mount
     from unpacker.snapshots.snapshotter import LayerSource
     from unpacker.tree.directory import Tree
@@ -214,6 +215,11 @@ class StoreSnapshotter(ABC):
         self.catalog.close()
 
     # -- layers of images ----------------------------------------------------------------------------------------------
+
+    def rules(self, limits: Limits = DEFAULT) -> Rules:
+        """Give how layers are applied if nobody says anything else: with the image's owners, if the caller may."""
+        with self.catalog.staging() as place:
+            return Rules(owners=Owners(apply=may_chown(place.descriptor)), umask=umask(), limits=limits)
 
     def extract(
         self,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 FORMAT = 1
+VERSION = "version"
 RECORD = "snapshot.json"
 ACTIVE = "active.json"
 """The record of an active snapshot has a name of its own: so one rename of the directory commits it."""
@@ -71,7 +72,7 @@ class Catalog:
     def _open(self) -> None:
         with suppress(FileExistsError):
             os.mkdir(self.root, WORKING_MODE)
-        path = os.path.join(self.root, "version")
+        path = os.path.join(self.root, VERSION)
         try:
             found = read_regular(path, DEFAULT.document_bytes, "document_bytes").decode("ascii", "replace")
         except FileNotFoundError:
@@ -94,7 +95,7 @@ class Catalog:
         for name in _DIRECTORIES:
             with suppress(FileExistsError):
                 os.mkdir(os.path.join(self.root, name), WORKING_MODE)
-        self._write(self.root, "version", self._version.encode())
+        self._write(self.root, VERSION, self._version.encode())
 
     # -- where things are ----------------------------------------------------------------------------------------------
 

@@ -78,9 +78,9 @@ def unpack(
             rootfs = build(image, workspace, rules, labels=labels, on_event=told)
         else:
             from unpacker.output.stored import build_from_store  # noqa: PLC0415 -- only a store needs it
-            from unpacker.snapshots.overlay import OverlaySnapshotter  # noqa: PLC0415
+            from unpacker.snapshots.opening import open_snapshotter  # noqa: PLC0415
 
-            with OverlaySnapshotter(store, sync=sync) as snapshotter:
+            with open_snapshotter(store, create=True, sync=sync) as snapshotter:
                 rootfs = build_from_store(
                     image, snapshotter, workspace, rules, dest=os.fspath(dest), link=link, labels=labels, on_event=told
                 )
