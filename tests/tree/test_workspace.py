@@ -76,6 +76,30 @@ def test_parents_that_somebody_else_uses_by_now_stay(tmp_path: Path) -> None:
     assert listing(tmp_path / "a") == ["theirs"]
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_another_run_may_make_and_take_away_the_same_parents(
+    moment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It makes one a moment before us; or it fails, and removes what it has made, when we count on it."""
+    real, calls = os.mkdir, []
+
+    def race(path: str, *mode: int, **where: int) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            if moment == "before":
+                real(path)
+            else:
+                os.rmdir(os.path.dirname(path))
+        real(path, *mode, **where)
+
+    monkeypatch.setattr(os, "mkdir", race)
+
+    with Workspace(f"{tmp_path}/a/b/c/dest", force=False) as workspace:
+        assert listing(tmp_path / "a/b/c") == [name_of(workspace)]
+
+    assert listing(tmp_path) == (["a"] if moment == "before" else [])
+
+
 def test_a_workspace_is_private_and_locked(tmp_path: Path) -> None:
     """Who may lock it may sweep it."""
     with Workspace(f"{tmp_path}/dest", force=False) as workspace:
