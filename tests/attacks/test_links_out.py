@@ -81,3 +81,27 @@ def test_nothing_goes_through_a_link_to_a_directory_of_the_image(use: str, arena
     """The same uses where the way leads somewhere: behind it is the image's own directory, and only that is changed."""
     below = [directory("in/deep/er"), file("in/secret", b"the image's"), symlink("way", "/in")]
     arena.agrees([below, list(USES[use])])
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["one-layer", "two-layers"])
+@pytest.mark.parametrize("name", [".wh.x", ".wh..wh..opq", ".wh..wh.plnk", "a/.wh.", "a" * 256, "a" * 4000])
+@pytest.mark.parametrize("use", ["file", "hardlink to it", "hardlink behind it", "directory", "whiteout"])
+def test_a_link_to_a_name_that_none_may_have(use: str, name: str, apart: bool, arena: Arena) -> None:
+    """A directory of such a name would be a deletion for the next program that makes a layer of the tree."""
+    uses = {
+        "file": file("l/x"),
+        "hardlink to it": hardlink("h", name),
+        "hardlink behind it": hardlink("h", "l/x"),
+        "directory": directory("l/d"),
+        "whiteout": whiteout("l/x"),
+    }
+    made = [directory("a"), symlink("l", name)]
+    arena.agrees([made, [uses[use]]] if apart else [[*made, uses[use]]])
+
+
+@pytest.mark.parametrize("entry", [directory("l", mode=0o700), file("l/x")], ids=["itself", "behind"])
+@pytest.mark.parametrize("target", ["d", "/d", "missing", "k", "k/e"])
+def test_a_link_of_the_layer_itself_to_what_is_below(target: str, entry: Entry, arena: Arena) -> None:
+    """Only the layers below can say whether it leads to a directory, and so is kept."""
+    below = [directory("d/e"), symlink("k", "d")]
+    arena.agrees([below, [symlink("l", target), entry, directory("l")]], keep_dirlinks=True)

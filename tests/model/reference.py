@@ -48,6 +48,10 @@ class Looping(Exception):  # noqa: N818 -- becomes a refusal or a no-op, as the 
     """More symbolic links on a path than `MAX_HOPS`."""
 
 
+class Nameless(Exception):  # noqa: N818 -- becomes a refusal
+    """A path on which a symbolic link leads to a name that no directory may have."""
+
+
 @dataclass(slots=True, eq=False)
 class Inode:
     """A file of any kind; several names may lead to the same one, except to directories."""
@@ -173,6 +177,7 @@ class MergedTree:
 
         Raises:
             Looping: There are too many symbolic links on the way.
+            Nameless: What would have to be made may not have its name.
         """
         way = [self.root]
         waiting = list(components)
@@ -195,6 +200,8 @@ class MergedTree:
                 if child.target.startswith(b"/"):
                     way = [self.root]
             elif make:
+                if component.startswith(WHITEOUT) or len(component) > MAX_COMPONENT:
+                    raise Nameless
                 here.children[component] = implied_directory(fresh=child is not None)
                 way.append(here.children[component])
             else:
@@ -221,6 +228,8 @@ class MergedTree:
             parent = self.walk(components[:-1], make=True)
         except Looping:
             raise Refused(entry, "too many symbolic links") from None
+        except Nameless:
+            raise Refused(entry, "a symbolic link to what may not be") from None
         assert parent is not None
         if entry.kind == "directory":
             self.add_directory(entry, parent, components)

@@ -18,7 +18,7 @@ from unpacker.layer.changes import Changes
 from unpacker.layer.hardlinks import HardLinks
 from unpacker.layer.maker import Maker
 from unpacker.layer.names import COMPONENT_MOST, WHITEOUT, Role
-from unpacker.layer.walk import LoopError, Place, UnknownError, Walk
+from unpacker.layer.walk import LoopError, NoNameError, Place, UnknownError, Walk
 from unpacker.spec.entry import Entry, Kind
 from unpacker.tree.attributes import Attributes
 
@@ -158,12 +158,15 @@ class Stager:
         if role is not Role.PLAIN:
             self._take_marker(role, path, entry, reader)
             return None
+        place, why = None, "more symbolic links in its path than the kernel follows"
         try:
             place = self._walk.to(path[:-1], make=True)
         except LoopError:
-            place = None
+            pass
+        except NoNameError as error:
+            why = str(error)
         if place is None:
-            self._refuse("more symbolic links in its path than the kernel follows")
+            self._refuse(why)
             return None
         if place.node.length + len(path[-1]) > self._most:
             raise UnsafeEntryError(f"a path of more than {self._most} bytes, symbolic links followed")
@@ -217,12 +220,17 @@ class Stager:
     def _behind_link(self, place: Place, name: bytes) -> Directory | None:
         """Give the directory that a symbolic link in an entry's place leads to; None if it is to be replaced."""
         path = [*place.node.path().split(b"/"), name]
+        own = None
         try:
-            if isinstance(self._walk.look(place, name), bytes) and self._walk.to(path, make=False) is not None:
+            own = self._walk.look(place, name)
+            if isinstance(own, bytes) and self._walk.to(path, make=False) is not None:
                 found = self._walk.to(path, make=True)
                 return None if found is None else found.node
         except LoopError:
             pass
         except UnknownError:
-            self.changes.assumed.append(place.node.path(name))
+            if own is None:
+                self.changes.assumed.append(place.node.path(name))
+            else:
+                self._refuse("a directory in place of a symbolic link to what may be in a layer below")
         return None

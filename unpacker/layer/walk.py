@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unpacker.errors import LimitError
+from unpacker.errors import LimitError, quoted
+from unpacker.layer.names import COMPONENT_MOST, WHITEOUT
 from unpacker.tree.directory import OTHER, Directory, Other
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ _MOST_HOPS = 40
 
 class LoopError(Exception):
     """A path with more symbolic links on it than the kernel would follow."""
+
+
+class NoNameError(Exception):
+    """A symbolic link leads to a directory that would have to be made, and no directory may have its name."""
 
 
 class UnknownError(Exception):
@@ -77,6 +82,7 @@ class Walk:
 
         Raises:
             LoopError: Too many symbolic links.
+            NoNameError: See `make`.
             UnknownError: What is missing may be below.  Not with ``make``, which takes it for a directory and notes it.
         """
         return self._from(self.root, path, make=make)
@@ -135,7 +141,16 @@ class Walk:
         return under if under is None or isinstance(under, bytes | Other) else Place(None, under)
 
     def make(self, parent: Directory, name: bytes) -> Directory:
-        """Make a directory where the layer itself has nothing yet."""
+        """Make a directory where the layer itself has nothing yet.
+
+        Entries are refused by their names before they get here, but a symbolic link may lead anywhere.
+
+        Raises:
+            NoNameError: Its name is that of a whiteout, or longer than any.
+            LimitError: Its path is longer than allowed.
+        """
+        if name.startswith(WHITEOUT) or len(name) > COMPONENT_MOST:
+            raise NoNameError(f"a symbolic link in its path leads to {quoted(name)}, which no directory may be called")
         length = parent.length + len(name)
         if length > self._most:
             raise LimitError("path_bytes", self._most, length, "bytes of a path")

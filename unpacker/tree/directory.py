@@ -157,6 +157,8 @@ class Tree:
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None  # nothing has a name that nothing can have; a link may lead to one
             if error.errno != errno.EINVAL:
                 raise
             return OTHER
