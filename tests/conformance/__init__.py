@@ -1,0 +1,1 @@
+"""The image specification, rule by rule: what docs/conformance.md lists."""
