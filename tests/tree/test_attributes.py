@@ -6,6 +6,8 @@ import os
 import re
 import stat
 import struct
+import subprocess
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -420,3 +422,68 @@ def test_attributes_of_an_entry() -> None:
     wanted = entry(Kind.DIRECTORY, mode=0o1777, uid=3, gid=4, xattrs={b"user.a": b"1"})
     found = Attributes.of(wanted)
     assert (found.mode, found.uid, found.gid, found.mtime, found.xattrs) == (0o1777, 3, 4, THEN, {b"user.a": b"1"})
+
+
+SETGID = textwrap.dedent("""
+    import os
+    from unpacker.spec.entry import Entry, Kind
+    from unpacker.tree.attributes import Applier, Attributes
+    from unpacker.tree.owners import Owners
+
+    applier = Applier(Owners(apply=True), lambda *loss: print(*loss), 0o022)
+    for gid in (0, 42):
+        entry = Entry(Kind.FILE, b"f", 0)
+        entry.mode, entry.gid = 0o2755, gid
+        applier.file(os.open(f"f{gid}", os.O_WRONLY | os.O_CREAT, 0o755), entry, 0o755)
+        entry = Entry(Kind.FIFO, b"p", 0)
+        entry.mode, entry.gid = 0o2755, gid
+        os.mkfifo(f"p{gid}")
+        applier.special(os.open(".", os.O_RDONLY), b"p%d" % gid, entry)
+        os.mkdir(f"d{gid}")
+        applier.directory(os.open(f"d{gid}", os.O_RDONLY), Attributes(0o2755, 0, gid, 0), lambda: b"d")
+""")
+
+
+@needs_chown
+def test_setgid_that_the_kernel_takes_away_is_a_loss(tmp_path: Path) -> None:
+    """Without CAP_FSETID it does so in silence, unless the caller is in the group."""
+    drop = ["--inh-caps=-fsetid", "--bounding-set=-fsetid", "--clear-groups"]
+    try:
+        command = ["setpriv", *drop, sys.executable, "-c", SETGID]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        pytest.skip("missing: setpriv")
+    assert done.stdout.splitlines() == [f"mode b'{name}' setgid not set: you are not in group 42" for name in "fpd"]
+    assert {(made.name[1:], oct(made.stat().st_mode & 0o7777)) for made in tmp_path.iterdir()} == {
+        ("0", "0o2755"),
+        ("42", "0o755"),
+    }
+
+
+WITHOUT_PROC = textwrap.dedent("""
+    import os
+    from unpacker.spec.entry import Entry, Kind
+    from unpacker.tree.attributes import Applier
+    from unpacker.tree.owners import Owners
+
+    entry = Entry(Kind.FIFO, b"p", 0)
+    entry.mode, entry.mtime, entry.xattrs = 0o1666, 5, {b"trusted.a": b"1"}
+    os.mkfifo("p")
+    Applier(Owners(apply=True), lambda *loss: print(*loss), 0o022).special(os.open(".", os.O_RDONLY), b"p", entry)
+    print(os.stat("p").st_mtime_ns)
+""")
+
+
+def test_without_proc_what_needs_it_is_a_loss(tmp_path: Path) -> None:
+    """A small chroot may have none; all else is applied."""
+    command = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", sys.executable, "-c"]
+    try:
+        done = subprocess.run([*command, WITHOUT_PROC], cwd=tmp_path, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("missing: unshare")
+    if "mount" in done.stderr:
+        pytest.skip("missing: the right to mount")
+    assert (done.stdout.splitlines(), done.stderr) == (
+        ["xattr b'p' trusted.a: no /proc is mounted", "mode b'p' no /proc is mounted", "5"],
+        "",
+    )

@@ -92,3 +92,18 @@ def test_without_proc_every_mode_is_set_explicitly() -> None:
     if done.returncode:
         pytest.skip("missing: the right to mount")
     assert done.stdout == "0o777 0o22\n"
+
+
+@pytest.mark.parametrize("capability", ["chown", "fowner"])
+def test_who_could_not_go_on_with_what_was_given_away_may_not(capability: str, tmp_path: Path) -> None:
+    """A container with all capabilities dropped and CHOWN added again: chown works, then chmod and utime do not."""
+    if not can_chown():
+        pytest.skip("missing: capabilities to drop")
+    drop = [f"--inh-caps=-{capability}", f"--bounding-set=-{capability}"]
+    try:
+        command = ["setpriv", *drop, sys.executable, "-c", AS_NOBODY]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        pytest.skip("missing: setpriv")
+    assert done.stdout == "False\n"
+    assert os.listdir(tmp_path) == []

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from unpacker.errors import UnsafeEntryError, quoted
+from unpacker.errors import UnsafeEntryError, quoted, word
 from unpacker.events import LossKind
 from unpacker.spec.entry import Entry, Kind
 
@@ -91,6 +91,8 @@ class Applier:
                 self._xattr(descriptor, name, value, entry.name, follow=True)
         if changed or entry.xattrs or mode != created or mode & (_SPECIAL_BITS | self.umask):
             os.fchmod(descriptor, mode)
+            if mode & stat.S_ISGID:
+                self._look_at_setgid(os.fstat(descriptor), entry.name)
         time = entry.mtime
         if 0 <= time < _SAFE_TIME and (not time % _SECOND or self._exact):
             os.utime(descriptor, ns=(time, time))
@@ -120,6 +122,8 @@ class Applier:
                 self._xattr(descriptor, name, value, path(), follow=True)
         try:
             os.fchmod(descriptor, wanted.mode)
+            if wanted.mode & stat.S_ISGID:
+                self._look_at_setgid(os.fstat(descriptor), path)
             self._time(descriptor, None, wanted.mtime, path)
         except PermissionError:  # DEST itself, where it was there before and is not the caller's
             self.on_loss(LossKind.MODE, path(), f"mode {wanted.mode:04o} and time not set: it is not yours")
@@ -171,21 +175,31 @@ class Applier:
     def _xattr(self, target: int | bytes, name: bytes, value: bytes, path: bytes, *, follow: bool) -> None:
         try:
             os.setxattr(target, name, value, follow_symlinks=follow)
+        except FileNotFoundError:
+            if follow:
+                raise
+            self.on_loss(LossKind.XATTR, path, f"{word(name)}: no /proc is mounted")
         except OSError as error:
             if error.errno not in _XATTR_REFUSED:
                 raise
-            shown = name.decode("utf-8", "backslashreplace")
-            self.on_loss(LossKind.XATTR, path, f"{shown}: {os.strerror(error.errno)}")
+            self.on_loss(LossKind.XATTR, path, f"{word(name)}: {os.strerror(error.errno)}")
 
     def _mode_unopened(self, directory: int, name: bytes, entry: Entry) -> None:
         """Set the mode of a node that must not be opened: O_PATH opens nothing, and /proc leads to that very inode."""
         descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             os.chmod(f"/proc/self/fd/{descriptor}", entry.mode)
+            if entry.mode & stat.S_ISGID:
+                self._look_at_setgid(os.fstat(descriptor), entry.name)
         except FileNotFoundError:
             self.on_loss(LossKind.MODE, entry.name, "no /proc is mounted")
         finally:
             os.close(descriptor)
+
+    def _look_at_setgid(self, status: os.stat_result, path: bytes | Callable[[], bytes]) -> None:
+        """See whether setgid has stayed: who is not in the group, and has not CAP_FSETID, loses it without an error."""
+        if not status.st_mode & stat.S_ISGID:
+            self.on_loss(LossKind.MODE, _path(path), f"setgid not set: you are not in group {status.st_gid}")
 
     def _time(self, target: int | bytes, directory: int | None, time: int, path: bytes | Callable[[], bytes]) -> None:
         if 0 <= time < _SAFE_TIME and (not time % _SECOND or self._exact):

@@ -9,9 +9,10 @@ _PROBE_ID = 1
 
 
 def may_chown(directory: int) -> bool:
-    """Try to give a new file in the directory to somebody else.
+    """Try to give a new file in the directory to somebody else, and to go on with it.
 
     In a container without CAP_CHOWN that fails with EPERM, in a user namespace with one id with EINVAL, both as uid 0.
+    Without CAP_FOWNER (all dropped and CHOWN added again) a file that was given away gets no mode and no time any more.
     """
     name = b".probe"
     try:
@@ -22,6 +23,8 @@ def may_chown(directory: int) -> bool:
     try:
         other = _PROBE_ID if os.geteuid() != _PROBE_ID else _PROBE_ID + 1
         os.fchown(descriptor, other, other)
+        os.fchmod(descriptor, 0o644)
+        os.utime(descriptor, ns=(0, 0))
     except OSError:
         return False
     else:
