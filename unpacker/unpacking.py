@@ -15,6 +15,7 @@ from unpacker.output.directory import Rootfs, build
 from unpacker.tree.attributes import Applier, implied
 from unpacker.tree.finish import finish_directories, finish_root
 from unpacker.tree.owners import POLICIES, IdMap, Owners
+from unpacker.tree.paths import overlap
 from unpacker.tree.probe import may_chown, umask
 from unpacker.tree.workspace import Workspace
 
@@ -69,7 +70,7 @@ def unpack(
     started = time.monotonic()
     told = _Teller(on_event)
     image = Image.open(source, platform, limits=limits, on_event=told)
-    _check_dest(os.fspath(dest), image.layout)
+    _check_dest(os.fspath(dest), image.layout, store)
     told(_resolved(image.resolution))
     with Workspace(os.fspath(dest), force=force) as workspace:
         owners = _owners(owner, uid_map, gid_map, workspace)
@@ -126,12 +127,14 @@ def _resolved(image: Resolution) -> Resolved:
     )
 
 
-def _check_dest(dest: str, layout: Layout) -> None:
+def _check_dest(dest: str, layout: Layout, store: str | os.PathLike[str] | None) -> None:
     """Refuse what can only be a mistake."""
     if not dest:  # an unset variable of a script; the path of nothing is that of the current directory
         raise UsageError("DEST is empty")
     if layout.clashes(dest):
         raise DestinationError(path=dest, why="is the layout, or among its blobs, or has the layout in it")
+    if store is not None and overlap(dest, store):
+        raise DestinationError(path=dest, why="is the store, or in it, or has the store in it")
 
 
 def _owners(policy: str, uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], workspace: Workspace) -> Owners:

@@ -283,6 +283,22 @@ def test_the_layout_is_never_replaced_nor_filled(layout: Path, dest: str, words:
     assert read(layout) == before
 
 
+@pytest.mark.parametrize("force", [False, True], ids=["plain", "force"])
+@pytest.mark.parametrize("dest", ["store", "above", "above/store/snapshots/x", "store/new"])
+def test_a_store_is_never_replaced_nor_filled(layout: Path, dest: str, force: bool, tmp_path: Path) -> None:
+    """It would go together with the old tree, or be swept with what is in it."""
+    store = tmp_path / "above/store"
+    (tmp_path / "store").symlink_to(store)
+    (tmp_path / "above").mkdir()
+    unpack_image(layout, tmp_path / "first", store=store)
+    before = read(store)
+
+    with pytest.raises(DestinationError, match="is the store, or in it, or has the store in it"):
+        unpack_image(layout, tmp_path / dest, store=store, force=force)
+
+    assert read(store) == before
+
+
 # -- what a parent hands down ------------------------------------------------------------------------------------------
 
 

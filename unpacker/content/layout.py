@@ -15,6 +15,7 @@ from unpacker.errors import LayoutNotFoundError, LimitError, UnsupportedError
 from unpacker.limits import DEFAULT, Limits
 from unpacker.spec.documents import Index
 from unpacker.spec.strictjson import load
+from unpacker.tree.paths import overlap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,10 +105,8 @@ class Layout:
 
     def clashes(self, path: str | os.PathLike[str]) -> bool:
         """Whether a tree at a path would lie among the layout's own files, or replace the layout."""
-        there = os.path.realpath(path)
         parts = ("blobs", "blobs/sha256", "blobs/sha512", "labels")  # each of them may be a link to elsewhere
-        own = [os.path.realpath(os.path.join(self._root, part)) for part in parts]
-        return any(_is_in(there, part) or _is_in(part, there) for part in own)
+        return any(overlap(path, os.path.join(self._root, part)) for part in parts)
 
     def blob_path(self, digest: Digest) -> Path:
         """Give the place of a blob, there or not."""
@@ -122,10 +121,6 @@ class Layout:
         version = document.required("imageLayoutVersion")
         if version.text() != _VERSION:
             raise UnsupportedError(subject=path, kind="imageLayoutVersion", found=version.word(), supported=(_VERSION,))
-
-
-def _is_in(path: str, directory: str) -> bool:
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def _what_is_missing(root: str) -> str | None:
