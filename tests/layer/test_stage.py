@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +35,7 @@ from unpacker.errors import CorruptLayerError, InLayerError, LimitError, UnpackE
 from unpacker.layer.below import Merged
 from unpacker.layer.stage import Stager
 from unpacker.limits import Limits
+from unpacker.tree.directory import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -378,6 +383,69 @@ def test_entries_over_what_is_below(entries: list[Entry], expected: dict[str, st
 def test_a_hard_link_to_a_lower_file_is_that_file(over: Bench) -> None:
     over.stage(hardlink("a", "etc/conf"), below=view(over), known=True)
     assert os.stat(over.path / "staged" / "a").st_ino == os.stat(over.path / "merged" / "etc" / "conf").st_ino
+
+
+# -- races -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_becomes_a_link_while_it_is_staged(quick_path: Path) -> None:
+    """Another thread lets staged directories and links to the outside trade places, as fast as it can.
+
+    Staging may fail over it; nothing is ever written behind the links (CVE-2018-15664 was such a race).
+    """
+    outside = quick_path / "outside"
+    outside.mkdir()
+    (outside / "canary").write_bytes(b"untouched")
+    before = outside.stat()
+    names = [f"d{number % 5}" for number in range(200)]
+    archive = layer(
+        *[file(f"{name}/e/f{number}", b"x") for number, name in enumerate(names)],
+        *[directory(f"{name}/e", mode=0o777) for name in set(names)],
+        *[hardlink(f"{name}/h", f"{name}/e/f0") for name in ["d0"]],
+    )
+    ended = threading.Event()
+
+    at_work = [quick_path]
+
+    def swap() -> None:
+        for number in itertools.cycle(range(5)):
+            if ended.is_set():
+                return
+            path = at_work[0] / "own" / f"d{number}"
+            with suppress(OSError):
+                os.rename(path, away := at_work[0] / f"away{number}")
+                path.symlink_to(outside)
+                path.unlink()
+                os.rename(away, path)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    outcomes = set()
+    try:
+        end = time.monotonic() + 0.7
+        for number in itertools.count():
+            place = quick_path / f"round{number}"
+            place.mkdir()
+            at_work[0] = place
+            with Bench(place) as bench, bench.tree(b"links") as links:
+                (place / "own").mkdir()
+                # So few descriptors that directories are opened again and again.
+                with Tree(os.open(place / "own", os.O_RDONLY), most_open=1) as own:
+                    try:
+                        Stager(own, links, bench.rules, known=True).run(TarReader(iter([archive])))
+                        outcomes.add("staged")
+                    except (OSError, UnsafeEntryError) as error:
+                        outcomes.add(type(error).__name__)
+            if time.monotonic() > end:
+                break
+    finally:
+        ended.set()
+        thread.join()
+    assert outcomes
+    assert os.listdir(outside) == ["canary"]
+    assert (outside / "canary").read_bytes() == b"untouched"
+    after = outside.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
 
 
 # -- without and with --------------------------------------------------------------------------------------------------
