@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BASE = layer(directory("etc", mode=0o755), file("etc/motd", b"welcome\n"))
 TOP = layer(whiteout("etc/motd"), symlink("etc/issue", "motd"))
 COMPRESSIONS: tuple[Compression, ...] = ("none", "gzip", "zstd")
-POSITIONS = 200
+POSITIONS = 150
 """Places of damage in one blob; the compressed layers have fewer bytes, and each of them is damaged."""
 
 
@@ -150,7 +150,7 @@ def test_damage_in_a_file_without_a_digest_never_gives_another_tree(tmp_path: Pa
     path = built.path / name
     whole = path.read_bytes()
     for position in range(len(whole)):
-        for bit in (0x01, 0x20, 0xFF):
+        for bit in (0x01, 0x20):
             damaged = bytearray(whole)
             damaged[position] ^= bit
             path.write_bytes(damaged)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 SCALE = int(os.environ.get("UNPACK_SCALE", "1"))
 SIZE = SCALE * 256 << 20
-ENTRIES = SCALE * 20_000
-MORE = 24 << 20
+ENTRIES = SCALE * 12_000
+MORE = 20 << 20
 """Bytes of memory that a run may have at its peak beyond those of the smallest one: for chunks that wait in queues."""
 
 MEASURE = """
