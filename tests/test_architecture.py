@@ -26,7 +26,7 @@ ORDER = [
     {"tree"},
     {"content", "archive"},
     {"resolve"},
-    {"transfer"},
+    {"transfer", "checks"},
     {"layer"},
     {"snapshots"},
     {"image"},

@@ -521,6 +521,23 @@ class SnapshotStateError(FilesystemError):
         return f"snapshot {quoted(self.name)}: {self.why}"
 
 
+class StoreOwnerError(FilesystemError):
+    """A snapshot store of another user, whom what is setuid in it would be open to."""
+
+    code: ClassVar[str] = "store-owner"
+    path: str
+    owner: int
+    caller: int
+
+    def __str__(self) -> str:
+        return f"{self.path}: a snapshot store of uid {self.owner}, and you are uid {self.caller}"
+
+    @property
+    def hint(self) -> str:
+        """Say what to do instead."""
+        return "use a store of your own, or become the owner of this one"
+
+
 class MountError(FilesystemError):
     """The kernel does not mount, or unmount, something at ``target``; ``what`` says what was tried."""
 

@@ -142,6 +142,13 @@ class Image:
         """Whether all its snapshots are there; an image without layers always is."""
         return all(snapshotter.catalog.committed(str(chain_id)) is not None for chain_id in self.chain_ids())
 
+    def is_kept(self, snapshotter: StoreSnapshotter) -> bool:
+        """Whether all its snapshots are there, and stay there because of this very image: nothing is left to do."""
+        facts = self._facts() if self.layers else None
+        return self.is_unpacked(snapshotter) and (
+            facts is None or snapshotter.catalog.image(facts["name"], facts["platform"]) == facts
+        )
+
     def unpack(
         self,
         snapshotter: StoreSnapshotter,

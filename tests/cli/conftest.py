@@ -30,7 +30,7 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CI", "NO_COLOR", "UNPACK_DEBUG", "COLUMNS"):
+    for name in ("CI", "NO_COLOR", "UNPACK_DEBUG", "UNPACK_STORE", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -16,6 +16,10 @@ from unpacker.limits import DEFAULT
 DOCS = Path(__file__).parents[2] / "docs"
 CLI = (DOCS / "cli.md").read_text()
 ERRORS = (DOCS / "errors.md").read_text()
+VERBS = (
+    *("unpack", "list", "config", "verify", "import"),
+    *("images", "snapshots", "labels", "mounts", "mount", "umount", "rm", "gc", "fsck"),
+)
 COMMANDS = re.findall(r"^\$ (.*)$", CLI, re.MULTILINE)
 
 
@@ -26,7 +30,7 @@ def test_every_command_shown_can_be_read(line: str) -> None:
     {"unpack": unpack_parser, "unpacker": toolbox_parser}[program]().parse_args(words)
 
 
-@pytest.mark.parametrize("verb", ["unpack", "list", "config", "verify"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_option_of_the_help_is_documented(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         toolbox_parser().parse_args([verb, "--help"])

@@ -13,9 +13,19 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from unpacker.cli.arguments import Parser
     from unpacker.cli.failures import Failure
+    from unpacker.cli.parser import Parser
 
+_MODULES = {
+    "unpack": "unpack",
+    "list": "listing",
+    "config": "config",
+    "verify": "verify",
+    "mount": "store.mounting",
+    "umount": "store.mounting",
+    "import": "store.importing",
+}
+"""Where the verbs are; those over a store have modules of their own names."""
 READER_GONE = 141
 """What a shell reports for a program that SIGPIPE ended, which is what the others in a pipeline do."""
 
@@ -37,24 +47,11 @@ def run(parser: Parser, argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:
-    # Each verb brings in the engine, or what it needs of it: 100 ms that --help does not wait for.
-    match arguments.verb:
-        case "unpack":
-            from unpacker.cli import unpack  # noqa: PLC0415
+    from importlib import import_module  # noqa: PLC0415 -- the verb brings in the engine: --help does not wait for it
 
-            return unpack.run(arguments)
-        case "list":
-            from unpacker.cli import listing  # noqa: PLC0415
-
-            return listing.run(arguments)
-        case "config":
-            from unpacker.cli import config  # noqa: PLC0415
-
-            return config.run(arguments)
-        case _:
-            from unpacker.cli import verify  # noqa: PLC0415
-
-            return verify.run(arguments)
+    verb = import_module(f"unpacker.cli.{_MODULES.get(arguments.verb, f'store.{arguments.verb}')}")
+    status: int = verb.run(arguments)
+    return status
 
 
 def _asks_for_json(words: Sequence[str]) -> bool:

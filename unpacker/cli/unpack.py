@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from unpacker.cli import options, streams
 from unpacker.cli.feedback import Feedback
 from unpacker.cli.jsontext import to_json
+from unpacker.cli.parser import STORE_VARIABLE, store_of
+from unpacker.errors import UsageError
 from unpacker.tree.owners import IdMap
 from unpacker.unpacking import unpack
 
@@ -21,6 +23,9 @@ def run(arguments: Namespace) -> int:
     limits = options.limits(arguments.limit)
     uid_map = [IdMap.parse(text) for text in arguments.uid_map]
     gid_map = [IdMap.parse(text) for text in arguments.gid_map]
+    store = store_of(arguments)
+    if arguments.link and store is None:
+        raise UsageError("--link without a store: there is nothing to link to", f"--store DIR, or {STORE_VARIABLE}")
     with Feedback.on_stderr(arguments) as feedback:
         report = unpack(
             arguments.source,
@@ -33,6 +38,9 @@ def run(arguments: Namespace) -> int:
             strict=arguments.strict,
             keep_dirlinks=arguments.keep_dirlinks,
             labels=not arguments.no_labels,
+            store=store,
+            link=arguments.link,
+            sync=not arguments.no_sync,
             limits=limits,
             on_event=feedback.on_event,
         )

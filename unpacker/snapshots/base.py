@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from unpacker.errors import AlreadyExistsError, SnapshotStateError, quoted
+from unpacker.errors import SnapshotNotFoundError, SnapshotStateError, quoted
 from unpacker.layer.markers import SidecarMarkers, markers
 from unpacker.layer.rules import Rules
 from unpacker.layer.stack import Part, Stack, StackedLayer
 from unpacker.limits import DEFAULT, Limits
-from unpacker.snapshots.catalog import Catalog
+from unpacker.snapshots.catalog import Catalog, opened
 from unpacker.snapshots.record import SnapshotRecord
 from unpacker.snapshots.snapshotter import Info, Kind, Usage
 from unpacker.spec import labels as labelling
@@ -54,7 +54,7 @@ class StoreSnapshotter(ABC):
     kind: str
 
     def __init__(self, root: str | os.PathLike[str], *, sync: bool = True) -> None:
-        self.catalog = Catalog(root, self.kind)
+        self.catalog = Catalog(root, self.kind, sync=sync)
         self._sync = sync
 
     def __enter__(self) -> Self:
@@ -103,13 +103,17 @@ class StoreSnapshotter(ABC):
         found: list[SnapshotRecord] = []
         wanted: str | None = name
         while wanted is not None:
-            record = self.catalog.committed(wanted)
-            if record is None:
-                self.catalog.find(wanted)
-                raise SnapshotStateError(name=wanted, why="is not committed")
+            record = self._committed(wanted)
             found.append(record)
             wanted = record.parent
         return found
+
+    def _committed(self, name: str) -> SnapshotRecord:
+        record = self.catalog.committed(name)
+        if record is None:
+            self.catalog.find(name)
+            raise SnapshotStateError(name=name, why="is not committed")
+        return record
 
     def files(self, name: str) -> str:
         """Give the directory in which the files of a committed snapshot lie."""
@@ -150,20 +154,24 @@ class StoreSnapshotter(ABC):
         return self._activate(key, parent, Kind.VIEW, labels)
 
     def _activate(self, key: str, parent: str | None, kind: Kind, labels: Mapping[str, str] | None) -> list[Mount]:
-        with self.catalog.lock("gc"):
-            if parent is not None:
-                self.chain(parent)
-            if os.path.lexists(self.catalog.active_path(key)) or self.catalog.committed(key) is not None:
-                raise AlreadyExistsError(where=self.catalog.root, what=f"snapshot {quoted(key)}")
-            now = time.time_ns()
-            record = SnapshotRecord(
-                name=key, kind=kind, parent=parent, created=now, updated=now, labels=dict(labels or {})
-            )
-            with self.catalog.staging() as place:
-                self._fill(place, record)
-                self.catalog.write_record(place.descriptor, record)
+        labelling.check(labels or {})
+        now = time.time_ns()
+        record = SnapshotRecord(name=key, kind=kind, parent=parent, created=now, updated=now, labels=dict(labels or {}))
+        # To fill it may take as long as to copy the parent: nobody waits for that, and the lease keeps the parent.
+        with self.catalog.lease([] if parent is None else [parent]), self.catalog.staging() as place:
+            with self.catalog.lock("gc"):
+                self._check_free(key, parent)
+            self._fill(place, record)
+            self.catalog.write_record(place.descriptor, record)
+            with self.catalog.lock("gc"):
+                self._check_free(key, parent)
                 self.catalog.activate(place, key)
         return self.mounts(key)
+
+    def _check_free(self, key: str, parent: str | None) -> None:
+        if parent is not None:
+            self._committed(parent)
+        self.catalog.check_free(key)
 
     @abstractmethod
     def _fill(self, place: Private, record: SnapshotRecord) -> None:
@@ -175,12 +183,17 @@ class StoreSnapshotter(ABC):
 
     def commit(self, name: str, key: str, labels: Mapping[str, str] | None = None) -> None:
         """See `Snapshotter`."""
-        with self.catalog.lock(name), self.catalog.lock("gc"):
-            path, record = self.catalog.active(key)
-            if record.kind is not Kind.ACTIVE:
-                raise SnapshotStateError(name=key, why="is a view, and views are not committed")
-            if self.catalog.committed(name) is not None:
-                raise AlreadyExistsError(where=self.catalog.root, what=f"snapshot {quoted(name)}")
+        labelling.check(labels or {})
+        with self.catalog.lock("gc"):
+            path, _ = self._committable(name, key)
+        # What takes time is done before: whoever else wants to change something in the store does not wait for it.
+        usage = measured(os.path.join(path, FILES))
+        encoding = self._encoding_of()
+        if self._sync:
+            with opened(path) as directory:
+                sync_filesystem(directory)
+        with self.catalog.lock("gc"):
+            path, record = self._committable(name, key)
             now = time.time_ns()
             committed = record.changed(
                 name=name,
@@ -188,31 +201,45 @@ class StoreSnapshotter(ABC):
                 created=now,
                 updated=now,
                 labels=dict(labels or {}),
-                usage=measured(os.path.join(path, FILES)),
-                encoding=self._encoding_of(path),
+                usage=usage,
+                encoding=encoding,
             )
-            self.catalog.commit(path, committed, sync=self._sync)
+            self.catalog.commit(path, committed)
+
+    def _committable(self, name: str, key: str) -> tuple[str, SnapshotRecord]:
+        path, record = self.catalog.active(key)
+        if record.kind is not Kind.ACTIVE:
+            raise SnapshotStateError(name=key, why="is a view, and views are not committed")
+        self.catalog.check_free(name)
+        return path, record
+
+    def missing(self, path: str, record: SnapshotRecord) -> str:
+        """Say what an active snapshot needs beside its files and does not have; nothing if nothing."""
+        del path, record
+        return ""
 
     @abstractmethod
-    def _encoding_of(self, path: str) -> str | None:
+    def _encoding_of(self) -> str | None:
         """Say how an active snapshot that was written to through its mounts says what it hides."""
 
     def remove(self, name: str) -> None:
         """See `Snapshotter`."""
-        with self.catalog.lock("gc"):
-            path, _ = self.catalog.find(name)
+        with self.catalog.staging() as place, self.catalog.lock("gc"):
+            path, record = self.catalog.find(name)
             child = next((record.name for record in self.catalog.records() if record.parent == name), None)
             if child is not None:
                 raise SnapshotStateError(name=name, why=f"has a child, {quoted(child)}")
-            self.catalog.remove(path)
+            if record.kind is Kind.COMMITTED and name in self.catalog.leased():
+                raise SnapshotStateError(name=name, why="is in use by a running process")
+            self.catalog.take(path, place)
 
     def cleanup(self) -> int:
         """See `Snapshotter`."""
         return self.catalog.sweep()
 
     def close(self) -> None:
-        """See `Snapshotter`."""
-        self.catalog.close()
+        """See `Snapshotter`; there is nothing that stays open between two calls."""
+        return
 
     # -- layers of images ----------------------------------------------------------------------------------------------
 
@@ -251,7 +278,7 @@ class StoreSnapshotter(ABC):
                 record = self.catalog.committed(name)
                 if record is None:
                     return self._extract(layer, parent, rules), True
-        if record.made_by != rules.name:
+        if record.made_by not in (rules.name, None):  # None: somebody has committed it, who says that it is this
             why = f"was unpacked with {record.made_by}, and {rules.name} is asked for: use another store"
             raise SnapshotStateError(name=name, why=why)
         return record, False
@@ -263,7 +290,10 @@ class StoreSnapshotter(ABC):
             self.catalog.write_record(place.descriptor, record)
             if self._sync:
                 sync_filesystem(place.descriptor)
-            self.catalog.publish(place, record.name)
+            with self.catalog.lock("gc"):
+                if parent is not None and self.catalog.committed(parent) is None:
+                    raise SnapshotNotFoundError(store=self.catalog.root, name=parent)
+                self.catalog.publish(place, record.name)
         return record
 
     @abstractmethod

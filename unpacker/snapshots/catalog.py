@@ -6,12 +6,13 @@ docs/formats.md describes it::
       version                     "unpack-snapshots 1 overlay": format, its number, which kind of snapshotter
       snapshots/<alg>/<hex>/      one committed snapshot a chain_id: fs, snapshot.json
       active/<hash of key>/       prepared ones: fs, work, active.json
-      images/<hash of name>.json  which image names which chain_id
+      images/<hash>.json          which image, by name and platform, stands for which chain_id
       leases/                     chain_ids that a running process needs
       locks/                      one lock file a chain_id, and who holds it
       staging/                    what is in the making
 
 A committed snapshot appears by one rename of a directory that is complete.  A record is replaced whole, by one rename.
+What a killed process has left lies in ``staging`` and ``leases``, and is removed when the next one takes a lease.
 """
 
 from __future__ import annotations
@@ -19,12 +20,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
+import stat
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from unpacker.content.blob import read_regular
-from unpacker.errors import SnapshotNotFoundError, UnsupportedError
+from unpacker.errors import (
+    AlreadyExistsError,
+    DocumentError,
+    SnapshotNotFoundError,
+    StoreOwnerError,
+    UnsupportedError,
+    UsageError,
+    quoted,
+)
 from unpacker.limits import DEFAULT
 from unpacker.snapshots.record import SnapshotRecord
 from unpacker.snapshots.snapshotter import Kind
@@ -33,7 +44,6 @@ from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE
 from unpacker.tree.lock import FOREVER, Holder, Lock
 from unpacker.tree.private import Private, sweep
 from unpacker.tree.remove import remove_at
-from unpacker.tree.sync import sync_filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +53,15 @@ VERSION = "version"
 RECORD = "snapshot.json"
 ACTIVE = "active.json"
 """The record of an active snapshot has a name of its own: so one rename of the directory commits it."""
+IMAGE = ("name", "platform", "manifest", "chain_id")
+"""What the file of an image says."""
+_UNFINISHED = re.compile(r"\.[a-z0-9.]+\.json\.new")
+"""See `replace_file`."""
 _DIRECTORIES = ("snapshots", "active", "images", "leases", "locks", "staging")
+_OWN = frozenset({*_DIRECTORIES, VERSION, f".{VERSION}.new"})
+_LONGEST_NAME = 4096
+"""Bytes of a key or a name, as of a label: it stands in records."""
+_SHOWN = 64
 
 
 class Catalog:
@@ -52,50 +70,63 @@ class Catalog:
     Args:
         root: The directory; made if it is not there, but not its parents.
         kind: Which kind of snapshots it holds.
+        sync: Whether what appears in it is on the disk before, and stays through a power cut.
 
     Raises:
         UnsupportedError: It is of another format or kind, or something else altogether.
     """
 
-    def __init__(self, root: str | os.PathLike[str], kind: str) -> None:
+    def __init__(self, root: str | os.PathLike[str], kind: str, *, sync: bool = True) -> None:
         self.root = os.path.abspath(root)
+        self._sync = sync
         self._version = f"unpack-snapshots {FORMAT} {kind}\n"
         self._open()
-        self._staging = os.open(os.path.join(self.root, "staging"), OPEN_DIRECTORY)
-
-    def close(self) -> None:
-        """Close what is open; fine to call twice."""
-        if self._staging >= 0:
-            os.close(self._staging)
-            self._staging = -1
 
     def _open(self) -> None:
         with suppress(FileExistsError):
             os.mkdir(self.root, WORKING_MODE)
         path = os.path.join(self.root, VERSION)
-        try:
-            found = read_regular(path, DEFAULT.document_bytes, "document_bytes").decode("ascii", "replace")
-        except FileNotFoundError:
-            if os.listdir(self.root) not in ([], *([name] for name in _DIRECTORIES)) and not self._half_made():
-                why = "a directory with something else in it"
-                raise UnsupportedError(subject=self.root, kind="snapshot store", found=why) from None
+        found = self._found_version(path)
+        if found is None:
+            strange = sorted(name for name in os.listdir(self.root) if name not in _OWN)
+            if strange:
+                why = f"a directory with something else in it, {quoted(strange[0])}"
+                raise UnsupportedError(subject=self.root, kind="snapshot store", found=why)
+            self._close_to_others()
             self._make()
-            return
+            found = self._found_version(path)
         if found != self._version:
+            shown = repr((found or "").strip()[:80])
             supported = (self._version.strip(),)
-            shown = found.strip()[:80]
-            raise UnsupportedError(subject=path, kind="snapshot store", found=repr(shown), supported=supported)
+            raise UnsupportedError(subject=path, kind="snapshot store", found=shown, supported=supported)
+        self._close_to_others()
 
-    def _half_made(self) -> bool:
-        """Whether an earlier run was killed while it made the store."""
-        return {name for name in os.listdir(self.root) if not name.startswith(".version-")} <= set(_DIRECTORIES)
+    def _found_version(self, path: str) -> str | None:
+        try:
+            return read_regular(path, DEFAULT.document_bytes, "document_bytes").decode("ascii", "replace")
+        except FileNotFoundError:
+            return None
+
+    def _close_to_others(self) -> None:
+        """Let nobody but the owner in: setuid files of any image lie in here (CVE-2021-41103), and paths are trusted.
+
+        Raises:
+            StoreOwnerError: It is somebody else's, who could run what is setuid in here, and lead this process astray.
+        """
+        status = os.stat(self.root)
+        if status.st_uid != os.geteuid():
+            raise StoreOwnerError(path=self.root, owner=status.st_uid, caller=os.geteuid())
+        if stat.S_IMODE(status.st_mode) & ~WORKING_MODE:
+            os.chmod(self.root, WORKING_MODE)
 
     def _make(self) -> None:
-        os.chmod(self.root, WORKING_MODE)  # setuid files lie in here, whatever the umask was (CVE-2021-41103)
+        """Make what is in a store; another process may be doing so, or may have been killed while it did."""
         for name in _DIRECTORIES:
             with suppress(FileExistsError):
                 os.mkdir(os.path.join(self.root, name), WORKING_MODE)
-        self._write(self.root, VERSION, self._version.encode())
+        with self.lock("version"):
+            if not os.path.lexists(os.path.join(self.root, VERSION)):
+                self._write(self.root, VERSION, self._version.encode())
 
     # -- where things are ----------------------------------------------------------------------------------------------
 
@@ -124,32 +155,71 @@ class Catalog:
         """
         path = self.active_path(key)
         try:
-            return path, self._read(path, ACTIVE)
+            return path, self.read(path, ACTIVE)
         except FileNotFoundError:
             raise SnapshotNotFoundError(store=self.root, name=key) from None
+
+    def check_free(self, name: str) -> None:
+        """Refuse a key, or a name, that is taken, or that is none; the caller holds the lock ``gc``.
+
+        Raises:
+            AlreadyExistsError: A snapshot has it.
+            UsageError: It cannot be one.
+        """
+        why = _fault(name)
+        if why is not None:
+            raise UsageError(f"snapshot name {quoted(name[:_SHOWN])}: {why}")
+        if os.path.lexists(self.path(name)) or os.path.lexists(self.active_path(name)):
+            raise AlreadyExistsError(where=self.root, what=f"snapshot {quoted(name)}")
 
     def committed(self, name: str) -> SnapshotRecord | None:
         """Give the record of a committed snapshot, None if there is none."""
         try:
-            return self._read(self.path(name))
+            return self.read(self.path(name))
         except FileNotFoundError:
             return None
 
-    def _read(self, path: str, name: str = RECORD) -> SnapshotRecord:
+    def read(self, path: str, name: str = RECORD) -> SnapshotRecord:
+        """Read the record in the directory of a snapshot.
+
+        Raises:
+            DocumentError: It is damaged.
+            FileNotFoundError, NotADirectoryError: There is none.
+        """
         path = os.path.join(path, name)
         return SnapshotRecord.parse(read_regular(path, DEFAULT.document_bytes * 8, "document_bytes"), path)
 
     def records(self) -> Iterator[SnapshotRecord]:
-        """Give the records of all snapshots, committed ones first; one that goes away meanwhile is passed over."""
-        for name, paths in ((RECORD, list(self._committed_paths())), (ACTIVE, self._below("active"))):
-            for path in paths:
-                with suppress(FileNotFoundError):
-                    yield self._read(path, name)
+        """Give the records of all snapshots, committed ones first; one that goes away meanwhile is passed over.
 
-    def _committed_paths(self) -> Iterator[str]:
+        Raises:
+            DocumentError: One is damaged; that is said after all others have been given.
+        """
+        damaged: list[DocumentError] = []
+        for name, paths in ((RECORD, self.committed_paths()), (ACTIVE, self.active_paths())):
+            for path in paths:
+                try:
+                    yield self.read(path, name)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                except DocumentError as error:
+                    damaged.append(error)
+        if damaged:
+            raise damaged[0]
+
+    def committed_paths(self) -> list[str]:
+        """Give the directories of all committed snapshots."""
+        found = []
         for path in self._below("snapshots"):
-            for name in sorted(os.listdir(path)):
-                yield os.path.join(path, name)
+            try:
+                found += [os.path.join(path, name) for name in sorted(os.listdir(path))]
+            except NotADirectoryError:
+                found.append(path)  # It is none of ours, which `unpacker.snapshots.fsck` says.
+        return found
+
+    def active_paths(self) -> list[str]:
+        """Give the directories of all active snapshots and views."""
+        return self._below("active")
 
     def _below(self, name: str) -> list[str]:
         path = os.path.join(self.root, name)
@@ -157,18 +227,47 @@ class Catalog:
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
-    def staging(self) -> Private:
-        """Give a new place to make something in."""
-        return Private(self._staging)
+    @contextmanager
+    def staging(self) -> Iterator[Private]:
+        """Give a new place to make something in; what is still there in the end is removed."""
+        # Opened each time: one from before belongs to another mount, should the caller have gone to other namespaces.
+        with opened(os.path.join(self.root, "staging")) as holder, Private(holder) as place:
+            yield place
 
     def sweep(self) -> int:
-        """Remove what killed processes have left."""
-        return sweep(self._staging) + self._sweep_leases()
+        """Remove what killed processes have left; give how many things that were."""
+        return self._sweep_staging() + self._sweep_leases() + self._sweep_files()
+
+    def _sweep_staging(self) -> int:
+        with opened(os.path.join(self.root, "staging")) as holder:
+            return sweep(holder)
+
+    def _sweep_leases(self) -> int:
+        with self.lock("gc"):
+            return self._remove_leases()
+
+    def _sweep_files(self) -> int:
+        """Remove what was never put in place, and what a snapshot that was committed had as an active one.
+
+        Nobody writes any of it without this lock.
+        """
+        swept = 0
+        with self.lock("gc"):
+            for path in self.committed_paths():
+                if os.path.lexists(os.path.join(path, ACTIVE)):
+                    self._settle(path)
+                    swept += 1
+            for path in [os.path.join(self.root, "images"), *self.committed_paths(), *self.active_paths()]:
+                with suppress(NotADirectoryError):
+                    for name in filter(_UNFINISHED.fullmatch, os.listdir(path)):
+                        os.unlink(os.path.join(path, name))
+                        swept += 1
+        return swept
 
     def write_record(self, directory: int, record: SnapshotRecord) -> None:
         """Write the record of a snapshot into its directory, in place of the one that is there."""
         name = RECORD if record.kind is Kind.COMMITTED else ACTIVE
-        replace_file(directory, name, record.as_json())
+        replace_file(directory, name, record.as_json(), sync=self._sync)
 
     def replace(self, record: SnapshotRecord) -> None:
         """Write the record of a snapshot that is there anew."""
@@ -176,68 +275,114 @@ class Catalog:
         with opened(self.path(record.name) if committed else self.active_path(record.name)) as directory:
             self.write_record(directory, record)
 
-    def commit(self, path: str, record: SnapshotRecord, *, sync: bool) -> None:
-        """Let an active snapshot appear as a committed one."""
+    def commit(self, path: str, record: SnapshotRecord) -> None:
+        """Let an active snapshot, which is on the disk, appear as a committed one; the caller holds the lock ``gc``."""
         with opened(path) as directory:
             self.write_record(directory, record)
-            if sync:
-                sync_filesystem(directory)
         target = self.path(record.name)
-        with suppress(FileExistsError):
-            os.mkdir(os.path.dirname(target), WORKING_MODE)
-        os.rename(path, target)
-        with opened(target) as directory:
-            for name in (ACTIVE, "work"):
+        with self._parent(target) as directory:
+            os.rename(path, target)
+            self.sync(directory)
+        self._settle(target)
+
+    def _settle(self, path: str) -> None:
+        """Take off a committed snapshot what it had as an active one; the record goes last, as the sign that it did."""
+        with opened(path) as directory:
+            for name in ("work", ACTIVE):
                 remove_at(directory, name)
-        with opened(os.path.dirname(target)) as directory:
-            os.fsync(directory)
 
     def publish(self, place: Private, name: str) -> None:
         """Let a complete directory appear as a committed snapshot."""
-        parent = os.path.dirname(self.path(name))
-        with suppress(FileExistsError):
-            os.mkdir(parent, WORKING_MODE)
-        self._move(place, parent, os.path.basename(self.path(name)))
+        with self._parent(self.path(name)) as directory:
+            place.move(directory, os.path.basename(self.path(name)))
+            self.sync(directory)
 
     def activate(self, place: Private, key: str) -> None:
         """Let a complete directory appear as an active snapshot."""
-        path = self.active_path(key)
-        self._move(place, os.path.dirname(path), os.path.basename(path))
+        with self._parent(self.active_path(key)) as directory:
+            place.move(directory, os.path.basename(self.active_path(key)))
+            self.sync(directory)
 
-    def _move(self, place: Private, parent: str, name: str) -> None:
+    @contextmanager
+    def _parent(self, path: str) -> Iterator[int]:
+        """Give a descriptor of the directory that something shall be in; it is made, and stays through a power cut."""
+        parent = os.path.dirname(path)
+        try:
+            os.mkdir(parent, WORKING_MODE)
+        except FileExistsError:
+            pass
+        else:
+            with opened(os.path.dirname(parent)) as above:
+                self.sync(above)
         with opened(parent) as directory:
-            place.move(directory, name)
+            yield directory
+
+    def sync(self, directory: int) -> None:
+        """Let what has come into a directory, or gone from it, stay through a power cut."""
+        if self._sync:
             os.fsync(directory)
 
-    def remove(self, path: str) -> None:
-        """Remove a snapshot: its name goes first, in one step, what is in it afterwards."""
-        with self.staging() as place:
-            os.rename(path, f"/proc/self/fd/{place.descriptor}/removed")
+    def take(self, path: str, place: Private, name: str = "removed") -> None:
+        """Take a snapshot away, in one step and for good; its files go when the private place does."""
+        os.rename(path, name, dst_dir_fd=place.descriptor)
+        with opened(os.path.dirname(path)) as directory:
+            self.sync(directory)  # Before any of its files goes: a power cut must not bring back half of it.
 
     def _write(self, directory: str, name: str, data: bytes) -> None:
         with opened(directory) as descriptor:
-            replace_file(descriptor, name, data)
+            replace_file(descriptor, name, data, sync=self._sync)
 
     # -- images --------------------------------------------------------------------------------------------------------
 
     def images(self) -> Iterator[dict[str, str]]:
         """Give the images that hold snapshots: ``name``, ``manifest``, ``chain_id``, ``platform``."""
-        for path in self._below("images"):
-            if path.endswith(".json"):
-                with suppress(FileNotFoundError):
-                    from unpacker.spec.strictjson import load  # noqa: PLC0415 -- few calls need it
+        for path in self.image_paths():
+            image = self.read_image(path)
+            if image is not None:
+                yield image
 
-                    yield load(read_regular(path, DEFAULT.document_bytes, "document_bytes"), path).string_map()
+    def image(self, name: str, platform: str) -> dict[str, str] | None:
+        """Give what is known of an image, None if it is not there."""
+        return self.read_image(self.image_path(name, platform))
+
+    def image_paths(self) -> list[str]:
+        """Give the files of all images."""
+        return [path for path in self._below("images") if not _UNFINISHED.fullmatch(os.path.basename(path))]
+
+    def image_path(self, name: str, platform: str) -> str:
+        """Give the file of an image: one name may stand for one on each platform."""
+        return os.path.join(self.root, "images", f"{_hash(f'{name} {platform}')}.json")
+
+    def read_image(self, path: str) -> dict[str, str] | None:
+        """Read the file of an image; None if there is none.
+
+        Raises:
+            DocumentError: It is damaged.
+        """
+        from unpacker.spec.strictjson import load  # noqa: PLC0415 -- few calls need it
+
+        try:
+            document = load(read_regular(path, DEFAULT.document_bytes, "document_bytes"), path)
+        except FileNotFoundError:
+            return None
+        for key in IMAGE:
+            document.required(key).text()
+        return document.string_map()
 
     def set_image(self, facts: dict[str, str]) -> None:
         """Note which chain_id an image stands for: it is a root for the garbage collection from then on."""
-        name = f"{_hash(facts['name'])}.json"
-        self._write(os.path.join(self.root, "images"), name, json.dumps(facts, indent=1, sort_keys=True).encode())
+        path = self.image_path(facts["name"], facts["platform"])
+        with self.lock("gc"):
+            with suppress(DocumentError):  # a damaged one is written anew
+                if self.read_image(path) == facts:
+                    return
+            directory, name = os.path.split(path)
+            self._write(directory, name, json.dumps(facts, indent=1, sort_keys=True).encode())
 
-    def remove_image(self, name: str) -> bool:
+    def remove_image(self, name: str, platform: str) -> bool:
         """Forget an image; False if there is none."""
         try:
-            os.unlink(os.path.join(self.root, "images", f"{_hash(name)}.json"))
+            os.unlink(self.image_path(name, platform))
         except FileNotFoundError:
             return False
         return True
@@ -258,17 +403,26 @@ class Catalog:
 
     @contextmanager
     def lease(self, names: Iterable[str]) -> Iterator[None]:
-        """Keep snapshots, there already or still to come, from being collected while the process lives."""
+        """Keep snapshots, there already or still to come, from being removed while the process lives.
+
+        Whoever begins to work here removes what killed processes have left, so that it is never much.
+        """
         path = os.path.join(self.root, "leases", os.urandom(8).hex())
         with self.lock("gc"):
+            self._remove_leases()
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.write(descriptor, "\n".join(names).encode())
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                with open(descriptor, "wb", closefd=False) as file:
+                    file.write("\n".join(names).encode())
+            except BaseException:
+                _let_go(path, descriptor)
+                raise
         try:
+            self._sweep_staging()
             yield
         finally:
-            os.unlink(path)
-            os.close(descriptor)
+            _let_go(path, descriptor)
 
     def leased(self) -> set[str]:
         """Give the names that living processes keep."""
@@ -278,21 +432,28 @@ class Catalog:
                 found.update(read_regular(path, DEFAULT.document_bytes, "document_bytes").decode().split("\n"))
         return found - {""}
 
-    def _sweep_leases(self) -> int:
-        """Remove the leases of processes that have ended."""
-        swept = 0
-        with self.lock("gc"):
-            for path in self._below("leases"):
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(path)
-                    swept += 1
-                except BlockingIOError:
-                    pass
-                finally:
-                    os.close(descriptor)
-        return swept
+    def _remove_leases(self) -> int:
+        """Remove the leases of processes that have ended; the caller holds ``gc``, so none is in the making."""
+        removed = 0
+        for path in self._below("leases"):
+            with (
+                suppress(FileNotFoundError, BlockingIOError),
+                open(path, "rb", buffering=0, opener=_open_no_link) as file,
+            ):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
+                removed += 1
+        return removed
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
+
+
+def _let_go(path: str, descriptor: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    os.close(descriptor)
 
 
 @contextmanager
@@ -305,26 +466,42 @@ def opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def replace_file(directory: int, name: str, data: bytes) -> None:
-    """Put a file into a directory whole and durably, in place of the one that is there."""
-    temporary = f".{name}-{os.urandom(4).hex()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+def replace_file(directory: int, name: str, data: bytes, *, sync: bool) -> None:
+    """Put a file into a directory whole, and durably if that is wanted, in place of the one that is there.
+
+    Only one at a time may do so, the holder of a lock: so what a killed one left is in nobody's way, and not for long.
+    """
+    temporary = f".{name}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         remove_at(directory, temporary)
         raise
-    os.fsync(directory)
+    if sync:
+        os.fsync(directory)
 
 
 def _hash(name: str) -> str:
     """Give a file name for any word: keys are the caller's, and never become a path."""
-    return sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _fault(name: str) -> str | None:
+    """Say why something cannot be the name of a snapshot."""
+    if not name:
+        return "is empty"
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        return "not Unicode text"
+    return f"longer than {_LONGEST_NAME} bytes" if length > _LONGEST_NAME else None
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -40,8 +40,7 @@ class NativeSnapshotter(StoreSnapshotter):
         path, record = self.catalog.find(key)
         return [bind_mount(os.path.join(path, FILES), readonly=record.kind is not Kind.ACTIVE)]
 
-    def _encoding_of(self, path: str) -> str | None:
-        del path
+    def _encoding_of(self) -> str | None:
         return None
 
     def _fill(self, place: Private, record: SnapshotRecord) -> None:

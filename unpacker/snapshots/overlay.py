@@ -15,13 +15,13 @@ from unpacker.snapshots.encoding import choose_encoding
 from unpacker.snapshots.mounts import bind_mount, overlay_mount
 from unpacker.snapshots.snapshotter import Kind
 from unpacker.tree.attributes import Applier, implied
-from unpacker.tree.directory import OPEN_DIRECTORY
 from unpacker.tree.finish import finish_root
 
 if TYPE_CHECKING:
     from unpacker.layer.below import Hidden
     from unpacker.layer.changes import Changes
     from unpacker.layer.rules import Rules
+    from unpacker.snapshots.encoding import Encoding
     from unpacker.snapshots.mounts import Mount
     from unpacker.snapshots.record import SnapshotRecord
     from unpacker.snapshots.snapshotter import LayerSource
@@ -38,6 +38,8 @@ class OverlaySnapshotter(StoreSnapshotter):
     """
 
     kind = "overlay"
+    _encoding: Encoding | None = None
+    """Tried once: it hangs on the caller and the filesystem, which stay."""
 
     def layers(self, name: str) -> list[SnapshotRecord]:
         """See `StoreSnapshotter`."""
@@ -74,16 +76,20 @@ class OverlaySnapshotter(StoreSnapshotter):
             finish_root(tree.descriptor(tree.root), wanted, self._applier(place))
         os.mkdir(_WORK, 0o700, dir_fd=place.descriptor)
 
-    def _encoding_of(self, path: str) -> str | None:
+    def missing(self, path: str, record: SnapshotRecord) -> str:
+        """See `StoreSnapshotter`."""
+        del record
+        return "" if os.path.isdir(os.path.join(path, _WORK)) else f"has no directory {_WORK}"
+
+    def _encoding_of(self) -> str | None:
         """What the kernel has written: through ``userxattr`` where the caller may not use ``trusted``."""
-        descriptor = os.open(path, OPEN_DIRECTORY)
-        try:
-            return choose_encoding(descriptor)
-        finally:
-            os.close(descriptor)
+        with self.catalog.staging() as place:
+            return self._markers(place).encoding
 
     def _markers(self, place: Private) -> Markers:
-        return markers(choose_encoding(place.descriptor))
+        if self._encoding is None:
+            self._encoding = choose_encoding(place.descriptor)
+        return markers(self._encoding)
 
     def _applier(self, place: Private) -> Applier:
         return self._copier(place).applier

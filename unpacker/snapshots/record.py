@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _SECOND = 10**9
 _INT64 = 2**63 - 1
 _FORMAT = 1
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
 
 
 class SnapshotRecord(Record):
@@ -133,10 +135,11 @@ def from_text(value: Value) -> int:
     """
     seconds, _, rest = value.text().partition(".")
     try:
-        whole = datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
-        return int(whole.timestamp()) * _SECOND + int(rest.removesuffix("Z"))
+        if _TIME.fullmatch(value.text()):  # fromisoformat takes much else; strptime takes ten times as long
+            return int(datetime.fromisoformat(seconds + "+00:00").timestamp()) * _SECOND + int(rest[:-1])
     except ValueError:
-        raise value.error("a time as 2026-01-31T12:00:00.000000000Z") from None
+        pass
+    raise value.error("a time as 2026-01-31T12:00:00.000000000Z")
 
 
 def _kind(value: Value) -> Kind:

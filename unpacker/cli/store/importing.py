@@ -1,0 +1,80 @@
+"""``unpacker import LAYOUT[:TAG|@DIGEST] LAYOUT[:TAG]``: an image into another layout."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from unpacker.cli import options, streams
+from unpacker.cli.feedback import Feedback
+from unpacker.cli.jsontext import to_json
+from unpacker.cli.text import amount, count, duration, prefix
+from unpacker.content.disk import ContentStore
+from unpacker.errors import UsageError, quoted
+from unpacker.events import BlobDone, BlobWaiting, CopyEvent, CopyPlanned, CopyReport, Warned
+from unpacker.resolve import Reference
+from unpacker.transfer import copy_image
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(arguments: Namespace) -> int:
+    """Copy the image."""
+    limits = options.limits(arguments.limit)
+    reference = Reference.parse(arguments.source)
+    layout, name = _target(arguments.target)
+    source = ContentStore(reference.layout)
+    with Feedback.on_stderr(arguments) as feedback:
+
+        def tell(event: CopyEvent) -> None:
+            match event:
+                case Warned():
+                    feedback.on_event(event)
+                case CopyPlanned():
+                    feedback.say(f"copying {event.name}: {count(event.blobs, 'blob')}, {amount(event.size)}")
+                case BlobWaiting():
+                    holder = "another process" if event.pid is None else f"process {event.pid}"
+                    feedback.say(f"blob {prefix(event.digest)}: waiting for {holder}, which copies it")
+                case BlobDone() if arguments.verbose:
+                    how = "there already" if event.shared else amount(event.size)
+                    feedback.say(f"blob {prefix(event.digest)}: {how}")
+                case _:
+                    return
+
+        report = copy_image(
+            source,
+            ContentStore(layout, create=True),
+            reference,
+            arguments.platform,
+            name,
+            replace=arguments.force,
+            limits=limits,
+            on_event=tell,
+        )
+        feedback.close()
+        feedback.say(summary(report, layout))
+    if arguments.format == "json":
+        streams.emit(to_json({"code": "ok", "message": None, "hint": None, "exit_status": 0, **vars(report)}))
+    return 0
+
+
+def summary(report: CopyReport, layout: str) -> str:
+    """Give what a copy did on one line."""
+    name = report.name or report.targets[0]
+    copied = f"{count(report.copied, 'blob')} copied ({amount(report.copied_bytes)})"
+    shared = f"{report.shared:,} there already ({amount(report.shared_bytes)})"
+    return f"imported {name} into {layout}: {copied}, {shared}, {duration(report.seconds)}"
+
+
+def _target(text: str) -> tuple[str, str | None]:
+    """Read ``LAYOUT[:TAG]``, where the layout need not be there yet."""
+    plain = text.removeprefix("oci:")
+    if not os.path.lexists(plain):
+        layout, colon, name = plain.rpartition(":")
+        if colon and name and "/" not in name and not os.path.isdir(layout):
+            return layout, name
+    reference = Reference.parse(text)
+    if reference.digest is not None:
+        raise UsageError(f"target {quoted(text)}: a digest is no name", "write LAYOUT[:TAG]")
+    return reference.layout, reference.tag
