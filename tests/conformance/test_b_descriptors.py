@@ -90,7 +90,19 @@ def test_spec_014_a_media_type(media_type: str, place: Place) -> None:
 
 @pytest.mark.parametrize(
     "media_type",
-    ["", "application", ".foo/bar", "foo/.bar", "a/b/c", "a/", "/b", "a b/c", "a/b\n", "a" * 128 + "/b", "a/" + "b" * 128],
+    [
+        "",
+        "application",
+        ".foo/bar",
+        "foo/.bar",
+        "a/b/c",
+        "a/",
+        "/b",
+        "a b/c",
+        "a/b\n",
+        "a" * 128 + "/b",
+        "a/" + "b" * 128,
+    ],
 )
 def test_spec_014_what_is_no_media_type(media_type: str, place: Place) -> None:
     assert place.refused(DocumentError, with_other(place, descriptor(mediaType=media_type))).where == (
@@ -186,7 +198,9 @@ def test_spec_017_another_algorithm_is_needed(digest: str, place: Place) -> None
     "descriptor.md#digests",
     "it matters if the blob is needed: unsupported, which is not the same as invalid",
 )
-@pytest.mark.parametrize("digest", ["multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8", "sha256+b64u:LCa0a="])
+@pytest.mark.parametrize(
+    "digest", ["multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8", "sha256+b64u:LCa0a="]
+)
 def test_spec_018_an_unknown_algorithm(digest: str, place: Place) -> None:
     assert place.unpack(with_other(place, descriptor(digest=digest))).sketch == TREE
     assert "unsupported digest algorithm" in str(place.refused(UnsupportedError, with_layer(place, digest=digest)))
@@ -212,7 +226,7 @@ def test_spec_019_every_document_with_another_algorithm(place: Place) -> None:
 @rule(
     20,
     "MUST",
-    "`size` is a whole number from 0 to 2⁶³−1.",
+    "`size` is a whole number from 0 to 2⁶³ - 1.",
     "descriptor.md#properties",
     "as it says: no strings, no fractions, no `true`",
 )
@@ -290,7 +304,7 @@ def test_spec_022_the_data_is_right_and_the_file_is_not(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["e30", "e3 0=", "e30=\n", "e30==", "_-0=", "e3-_", "=", "é30="], ids=lambda data: ascii(data)
+    "data", ["e30", "e3 0=", "e30=\n", "e30==", "_-0=", "e3-_", "=", "é30="], ids=ascii
 )
 def test_spec_022_what_is_no_base64(data: str, place: Place) -> None:
     assert place.refused(DocumentError, with_layer(place, data=data)).where == "layers[1].data"
@@ -394,7 +408,7 @@ def test_spec_026_unknown_properties_everywhere(place: Place) -> None:
             one.update(more)
 
     def config(document: dict[str, Any]) -> None:
-        document.update(foo={"x": 1.5}, container_config={}, **{"docker_version": "1"})
+        document.update(foo={"x": 1.5}, container_config={}, docker_version="1")
         document["rootfs"]["foo"] = document["config"]["Foo"] = {}
 
     def index(document: dict[str, Any]) -> None:

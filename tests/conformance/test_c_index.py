@@ -162,7 +162,9 @@ def test_spec_033_too_many(place: Place) -> None:
     "image-index.md#image-index-property-descriptions",
     "one that has not says nothing, and the image's config is asked; other types are errors",
 )
-@pytest.mark.parametrize("platform", [{"os": "linux"}, {"architecture": "arm64"}, {}, {"os": "", "architecture": "arm64"}])
+@pytest.mark.parametrize(
+    "platform", [{"os": "linux"}, {"architecture": "arm64"}, {}, {"os": "", "architecture": "arm64"}]
+)
 def test_spec_034_half_a_platform(platform: dict[str, str], place: Place) -> None:
     built = of_platforms(place, platform_of("linux/arm64"), platform)
 
@@ -190,7 +192,11 @@ def test_spec_034_no_platform_at_all(platform: Any, place: Place) -> None:
         ({"os": "linux", "architecture": "amd64", "variant": "v3"}, "linux/amd64", False),
         ({"os": "linux", "architecture": "ppc64le", "variant": "power9"}, "linux/ppc64le/power9", True),
         ({"os": "linux", "architecture": "riscv64", "variant": "rva22u64"}, "linux/riscv64", False),
-        ({"os": "windows", "architecture": "amd64", "os.version": "10.0.14393.1066"}, "windows(10.0.14393)/amd64", True),
+        (
+            {"os": "windows", "architecture": "amd64", "os.version": "10.0.14393.1066"},
+            "windows(10.0.14393)/amd64",
+            True,
+        ),
         ({"os": "windows", "architecture": "amd64", "os.version": "10.0.17763.1"}, "windows(10.0.14393)/amd64", False),
         ({"os": "windows", "architecture": "amd64", "os.features": ["win32k"]}, "windows/amd64", False),
         ({"os": "linux", "architecture": "amd64", "features": ["sse4"]}, "linux/amd64", True),
@@ -286,7 +292,10 @@ def test_spec_038_another_platform(place: Place) -> None:
 
 
 def test_spec_038_subject_and_artifact_type_of_an_index(place: Place) -> None:
-    more = {"artifactType": "application/vnd.x", "subject": {"mediaType": OCI["manifest"], "digest": "sha256:" + "0" * 64, "size": 2}}
+    more = {
+        "artifactType": "application/vnd.x",
+        "subject": {"mediaType": OCI["manifest"], "digest": "sha256:" + "0" * 64, "size": 2},
+    }
     change: Callable[[dict[str, Any]], None] = lambda document: document.update(more)  # noqa: E731 -- one table of changes
     built = place.write([file("a")], nested=1, mutate={"index": change, "index.json": change})
 

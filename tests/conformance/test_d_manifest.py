@@ -70,9 +70,7 @@ def test_spec_039_another_media_type(media_type: str, place: Place) -> None:
 
     error = place.refused(DocumentError, built)
 
-    assert str(error) == (
-        f"{built.images[0].digest}: mediaType: expected {OCI['manifest']}, found '{media_type}'"
-    )
+    assert str(error) == (f"{built.images[0].digest}: mediaType: expected {OCI['manifest']}, found '{media_type}'")
 
 
 def test_spec_039_a_manifest_with_manifests(place: Place) -> None:
@@ -90,7 +88,9 @@ def test_spec_039_a_manifest_with_manifests(place: Place) -> None:
     "manifest.md#image-manifest-property-descriptions",
     "it is no image: to unpack it is refused, to copy it is not",
 )
-@pytest.mark.parametrize("media_type", ["application/vnd.example.config", "application/octet-stream", "application/json"])
+@pytest.mark.parametrize(
+    "media_type", ["application/vnd.example.config", "application/octet-stream", "application/json"]
+)
 def test_spec_040_a_config_of_another_kind(media_type: str, place: Place) -> None:
     built = place.builder()
     config = built.blob(media_type, b"\xff not JSON")
@@ -240,16 +240,17 @@ def test_spec_046_an_older_artifact(media_type: str, place: Place) -> None:
 )
 def test_spec_047_the_same_image_under_dockers_names(place: Place) -> None:
     layers = ([file("a"), file("b")], [whiteout("b")])
-    oci, docker = place.unpack(place.write(*layers, nested=1)), place.unpack(place.write(*layers, nested=1, docker=True))
+    oci, docker = (
+        place.unpack(place.write(*layers, nested=1)),
+        place.unpack(place.write(*layers, nested=1, docker=True)),
+    )
 
     assert oci.tree == docker.tree
     assert oci.report.chain_id == docker.report.chain_id is not None
 
 
 def test_spec_047_dockers_layers_in_an_oci_manifest(place: Place) -> None:
-    built = place.write(
-        [file("a")], mutate={"manifest": lambda one: one["layers"][0].update(mediaType=DOCKER["gzip"])}
-    )
+    built = place.write([file("a")], mutate={"manifest": lambda one: one["layers"][0].update(mediaType=DOCKER["gzip"])})
 
     assert place.unpack(built).sketch == TREE
 

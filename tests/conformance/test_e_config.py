@@ -272,9 +272,7 @@ def test_spec_057_index_and_config_differ(place: Place) -> None:
     found = place.unpack(built)
 
     assert found.sketch == TREE
-    assert found.warnings == (
-        f"manifest {image['digest']}: the index says linux/amd64, its config says linux/arm64"
-    )
+    assert found.warnings == (f"manifest {image['digest']}: the index says linux/amd64, its config says linux/arm64")
 
 
 def test_spec_057_index_and_config_agree(place: Place) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,7 @@ from tests.support.tarbuild import (
     symlink,
     whiteout,
 )
-from unpacker.errors import CorruptLayerError, LimitError, UnsafeEntryError, UnsupportedError
+from unpacker.errors import CorruptLayerError, LimitError, LossError, UnsafeEntryError, UnsupportedError
 from unpacker.events import LossKind
 from unpacker.limits import DEFAULT
 
@@ -69,11 +68,19 @@ def of_blob(place: Place, blob: bytes, tar: bytes, media_type: str = OCI["gzip"]
     "the last of two wins, whatever the first was; `a`, `./a`, `/a` and `a/` are one path",
 )
 @pytest.mark.parametrize("again", ["a", "./a", "/a", "a/", "x/../a", ".//a"])
-@pytest.mark.parametrize("first", ["file", "directory", "symlink", "fifo"])
-def test_spec_058_the_last_of_two_wins(first: str, again: str, place: Place) -> None:
-    made = {"file": file("a", b"old"), "directory": directory("a"), "symlink": symlink("a", "/x"), "fifo": fifo("a")}
+def test_spec_058_the_last_of_two_wins(again: str, place: Place) -> None:
+    kinds = {
+        "a": file("a", b"old"),
+        "b": directory("b"),
+        "c": symlink("c", "/x"),
+        "d": fifo("d"),
+        "e": hardlink("e", "k"),
+    }
+    entries: list[Entry] = [file("k")]
+    for name, first in kinds.items():
+        entries += [first, file(again.replace("a", name), b"new")]
 
-    assert place.image([made[first], file(again, b"new")]).sketch == {"a": "file new"}
+    assert place.image(entries).sketch == {"k": "file", **dict.fromkeys(kinds, "file new")}
 
 
 TAR = layer(file("a", b"x" * 5000), file("b"))
@@ -178,16 +185,16 @@ def test_spec_061_every_kind(place: Place) -> None:
 
 
 def test_spec_061_devices(place: Place) -> None:
-    built = place.write([char("c", 1, 3, mode=0o666), block("b", 259, 70_000), hardlink("h", "c"), file("f")])
+    built = place.write([char("c", 1, 3, mode=0o666), block("b", 259, 70_000), hardlink("h", "c"), file("f", b"x")])
 
     found = place.unpack(built)
 
     if can_mknod():
-        assert found.sketch == {"b": "block 259:70000", "c": "char 1:3 = c", "f": "file", "h": "char 1:3 = c"}
+        assert found.sketch == {"b": "block 259:70000", "c": "char 1:3 = c", "f": "file x", "h": "char 1:3 = c"}
         assert (found["c"].mode, found.losses) == (0o666, {})
     else:
-        assert (found.sketch, found.losses) == ({"f": "file"}, {LossKind.DEVICE: 3})
-        assert status(place.refused(Exception, built, strict=True)) == 5  # type: ignore[type-var]
+        assert (found.sketch, found.losses) == ({"f": "file x"}, {LossKind.DEVICE: 3})
+        assert status(place.refused(LossError, built, strict=True)) == 5
 
 
 @rule(
@@ -197,25 +204,33 @@ def test_spec_061_devices(place: Place) -> None:
     "layer.md#file-attributes",
     "times to the nanosecond; what the host cannot hold is counted; user and group names are not looked at",
 )
-@pytest.mark.parametrize("mode", [0o000, 0o444, 0o755, 0o4755, 0o2750, 0o1777, 0o7777])
 @pytest.mark.parametrize("make", [file, directory, fifo])
-def test_spec_062_mode(make: Callable[..., Entry], mode: int, place: Place) -> None:
-    assert place.image([make("a", mode=mode)])["a"].mode == mode
+def test_spec_062_mode(make: Callable[..., Entry], place: Place) -> None:
+    modes = {f"{mode:o}": mode for mode in (0o000, 0o444, 0o755, 0o4755, 0o2750, 0o1777, 0o7777)}
+
+    found = place.image([make(name, mode=mode) for name, mode in modes.items()])
+
+    assert {name: found[name].mode for name in modes} == modes
 
 
 @needs_chown
 @pytest.mark.parametrize("make", [file, directory, fifo, lambda name, **said: symlink(name, "x", **said)])
-@pytest.mark.parametrize("uid", [0, 1, 65534, 2**21, 2**32 - 2])
-def test_spec_062_owner(make: Callable[..., Entry], uid: int, place: Place) -> None:
-    found = place.image([make("a", uid=uid, gid=uid // 2)])
+def test_spec_062_owner(make: Callable[..., Entry], place: Place) -> None:
+    owners = {str(uid): uid for uid in (0, 1, 65534, 2**21, 2**32 - 2)}
 
-    assert (found["a"].uid, found["a"].gid) == (uid, uid // 2)
+    found = place.image([make(name, uid=uid, gid=uid // 2) for name, uid in owners.items()])
+
+    assert {name: found[name].uid for name in owners} == owners
+    assert {name: found[name].gid for name in owners} == {name: uid // 2 for name, uid in owners.items()}
 
 
 @pytest.mark.parametrize("make", [file, directory, fifo, lambda name, **said: symlink(name, "x", **said)])
-@pytest.mark.parametrize("time", [0, -SECOND, -SECOND // 4, THEN + 987_654_321, 2**32 * SECOND + 1])
-def test_spec_062_time(make: Callable[..., Entry], time: int, place: Place) -> None:
-    assert place.image([make("a", mtime=time)])["a"].mtime_ns == time
+def test_spec_062_time(make: Callable[..., Entry], place: Place) -> None:
+    times = {str(time): time for time in (0, -SECOND, -SECOND // 4, THEN + 987_654_321, 2**32 * SECOND + 1)}
+
+    found = place.image([make(name, mtime=time) for name, time in times.items()])
+
+    assert {name: found[name].mtime_ns for name in times} == times
 
 
 def test_spec_062_a_time_beyond_the_filesystem(place: Place) -> None:
@@ -244,7 +259,6 @@ def test_spec_062_capabilities_and_setuid_outlast_the_owner(place: Place) -> Non
     assert (node.mode, node.uid, node.gid, dict(node.xattrs)) == (0o6755, 7, 8, {b"security.capability": CAPABILITY})
 
 
-@needs_user_xattr
 @rule(
     63,
     "MUST",
@@ -252,12 +266,11 @@ def test_spec_062_capabilities_and_setuid_outlast_the_owner(place: Place) -> Non
     "layer.md#file-attributes",
     "any bytes; bsdtar's `LIBARCHIVE.xattr.*`, too; what the host refuses is counted; a directory's are replaced",
 )
+@needs_user_xattr
 @pytest.mark.parametrize("value", [b"", b"a=b", b"line\nline\n", b"\0", bytes(range(256))], ids=ascii)
 @pytest.mark.parametrize("make", [file, directory])
 def test_spec_063_any_value(make: Callable[..., Entry], value: bytes, place: Place) -> None:
-    found = place.image([make("a", xattrs={"user.x": value, "user.é.y=": b"2"})] if b"=" not in value else [make("a", xattrs={"user.x": value})])
-
-    assert found["a"].xattrs[b"user.x"] == value
+    assert dict(place.image([make("a", xattrs={"user.x": value})])["a"].xattrs) == {b"user.x": value}
 
 
 @needs_user_xattr
@@ -372,7 +385,9 @@ def test_spec_066_the_target_comes_later(place: Place) -> None:
     assert place.image([hardlink("b", "a"), file("a", b"x")]).sketch["b"] == "file x = a"
 
 
-@pytest.mark.parametrize("target", ["nothing", "d", ".", "..", "/", "", "gone", "d/x/y", "loop/x", "out/etc/passwd", ".wh.a"])
+@pytest.mark.parametrize(
+    "target", ["nothing", "d", ".", "..", "/", "", "gone", "d/x/y", "loop/x", "out/etc/passwd", ".wh.a"]
+)
 @pytest.mark.parametrize("apart", [False, True], ids=["one-layer", "two-layers"])
 def test_spec_066_a_link_to_what_is_no_file(apart: bool, target: str, place: Place) -> None:
     first = [directory("d"), file("a"), file("gone"), symlink("loop", "loop"), symlink("out", "../../../..")]
@@ -385,15 +400,15 @@ def test_spec_066_a_link_to_what_is_no_file(apart: bool, target: str, place: Pla
     assert status(error) == 5
 
 
-MADE: dict[str, Callable[[], Entry]] = {
-    "file": lambda: file("x", b"new"),
-    "empty": lambda: file("x", mode=0o000),
-    "directory": lambda: directory("x", mode=0o555),
-    "symlink": lambda: symlink("x", "d"),
-    "hardlink": lambda: hardlink("x", "f"),
-    "fifo": lambda: fifo("x"),
+MADE: dict[str, Callable[[str], Entry]] = {
+    "file": lambda name: file(name, b"new"),
+    "empty": lambda name: file(name, mode=0o000),
+    "directory": lambda name: directory(name, mode=0o555),
+    "symlink": lambda name: symlink(name, "/d"),
+    "hardlink": lambda name: hardlink(name, "f"),
+    "fifo": fifo,
 }
-SHOWN = {"file": "file new", "empty": "file", "directory": "directory", "symlink": "symlink d", "fifo": "fifo"}
+SHOWN = {"file": "file new", "empty": "file", "directory": "directory", "symlink": "symlink /d", "fifo": "fifo"}
 
 
 @rule(
@@ -404,25 +419,23 @@ SHOWN = {"file": "file new", "empty": "file", "directory": "directory", "symlink
     "as it says; nothing is written through a link",
 )
 @pytest.mark.parametrize("apart", [False, True], ids=["one-layer", "two-layers"])
-@pytest.mark.parametrize("new", MADE)
 @pytest.mark.parametrize("old", [kind for kind in MADE if kind != "empty"])
-def test_spec_067_everything_over_everything(old: str, new: str, apart: bool, place: Place) -> None:
-    before: Entries = [file("f", b"other"), directory("d"), file("d/kept"), MADE[old]()]
+def test_spec_067_everything_over_everything(old: str, apart: bool, place: Place) -> None:
+    before: list[Entry] = [file("f", b"other"), directory("d"), file("d/kept")]
+    for new in MADE:
+        before.append(MADE[old](f"to-{new}"))
+        if old == "directory":
+            before.append(file(f"to-{new}/child", b"c"))
+    after = [make(f"to-{new}") for new, make in MADE.items()]
+
+    found = place.image(before, after) if apart else place.image([*before, *after])
+
+    expected = {"d": "directory", "d/kept": "file", "f": "file other = f", "to-hardlink": "file other = f"}
+    expected |= {f"to-{new}": shown for new, shown in SHOWN.items()}
     if old == "directory":
-        before = [*before, file("x/child", b"c")]
-
-    found = place.image(before, [MADE[new]()]) if apart else place.image([*before, MADE[new]()])
-
-    expected = {"d": "directory", "d/kept": "file", "f": "file other"}
-    if new == "hardlink":
-        expected |= {"f": "file other = f", "x": "file other = f"}
-    else:
-        expected["x"] = SHOWN[new]
-        if old == new == "directory":
-            expected["x/child"] = "file c"
+        expected["to-directory/child"] = "file c"
     assert found.sketch == expected
-    if new in ("empty", "directory"):
-        assert found["x"].mode == (0o000 if new == "empty" else 0o555)
+    assert (found["to-empty"].mode, found["to-directory"].mode) == (0o000, 0o555)
 
 
 def test_spec_067_one_name_of_two_is_replaced(place: Place) -> None:
@@ -543,7 +556,9 @@ def test_spec_070_a_file_in_the_way(old: Entry, apart: bool, place: Place) -> No
     "`./a`, `a`, `/a`, `a//b/..`, `a/` are one; what climbs out is clamped to the root, with a warning;"
     " the root's entry counts, and must be a directory (CVE-2021-29136)",
 )
-@pytest.mark.parametrize("name", ["./d/a", "d/a", "/d/a", "d//a", "d/./a", "./././d/a", "//d/a", "x/../d/a", "d/x/../a"])
+@pytest.mark.parametrize(
+    "name", ["./d/a", "d/a", "/d/a", "d//a", "d/./a", "./././d/a", "//d/a", "x/../d/a", "d/x/../a"]
+)
 def test_spec_071_one_path(name: str, place: Place) -> None:
     found = place.image([directory("d"), file(name, b"x")])
 
@@ -556,7 +571,7 @@ def test_spec_071_a_path_that_climbs(name: str, place: Place) -> None:
 
     assert found.sketch == {"a": "directory", "a/b": "directory", "x": "file"}
     assert f"entry '{name}' leads above the root, and was kept inside" in found.warnings
-    assert sorted(os.listdir(place.path))[0].startswith("copied")
+    assert not (place.path / "x").exists()
 
 
 def test_spec_071_dots_are_lexical(place: Place) -> None:
@@ -781,14 +796,18 @@ def test_spec_076_aufs(place: Place) -> None:
     "layer.md#whiteouts",
     "the name decides, of whatever kind the entry is; nothing can be below one, or a link to one",
 )
-@pytest.mark.parametrize("make", [file, directory, fifo, lambda name: symlink(name, "/"), lambda name: hardlink(name, "k")])
+@pytest.mark.parametrize(
+    "make", [file, directory, fifo, lambda name: symlink(name, "/"), lambda name: hardlink(name, "k")]
+)
 def test_spec_077_any_kind_is_a_whiteout(make: Callable[[str], Entry], place: Place) -> None:
     found = place.image([file("k"), file("x")], [make(".wh.x")])
 
     assert found.sketch == {"k": "file"}
 
 
-@pytest.mark.parametrize("entry", [file(".wh.d/child"), file("a/.wh.d/b/c"), hardlink("l", ".wh.x"), hardlink("l", "a/.wh.x")])
+@pytest.mark.parametrize(
+    "entry", [file(".wh.d/child"), file("a/.wh.d/b/c"), hardlink("l", ".wh.x"), hardlink("l", "a/.wh.x")]
+)
 def test_spec_077_below_a_whiteout_or_a_link_to_it(entry: Entry, place: Place) -> None:
     error = place.refused_image(UnsafeEntryError, [file("a/x"), file("x")], [whiteout("x"), whiteout("a/x"), entry])
 
@@ -824,7 +843,9 @@ def test_spec_078_through_a_link_inside(target: str, place: Place) -> None:
 
     found = place.image(base, [whiteout("l/x")])
 
-    assert found.sketch == {"d": "directory", "l": f"symlink {target}"} | ({"x": "file"} if target == "/d" else {"d/x": "file"})
+    assert found.sketch == {"d": "directory", "l": f"symlink {target}"} | (
+        {"x": "file"} if target == "/d" else {"d/x": "file"}
+    )
     assert (place.path / "x").read_text() == "not the image's"
     (place.path / "x").unlink()
 
