@@ -33,6 +33,7 @@ _KINDS = {
     stat.S_IFREG: Kind.FILE,
     stat.S_IFLNK: Kind.SYMLINK,
     stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFSOCK: Kind.FIFO,  # no tar has one, but daemons leave them; made by mknod, as a fifo is
     stat.S_IFCHR: Kind.CHARACTER,
     stat.S_IFBLK: Kind.BLOCK,
 }
