@@ -54,8 +54,8 @@ SHAPES: dict[str, Callable[[int], Stack]] = {
         each(n, lambda i: file(f"d{i}/f")),
         each(n, lambda i: file(f"d{i}/g")),
     ],
-    "one deep path": lambda n: [[file(f"{deep(12 * n)}/f")]],
-    "one deep path above another": lambda n: [[file(f"{deep(12 * n)}/g")], [file(f"{deep(12 * n)}/f")]],
+    "one deep path": lambda n: [[file(f"{deep(8 * n)}/f")]],
+    "one deep path above another": lambda n: [[file(f"{deep(8 * n)}/g")], [file(f"{deep(8 * n)}/f")]],
     "nested directories": lambda n: [[directory(deep(i + 1)) for i in range(n)]] * 2,
     "nested opaque markers": lambda n: [
         [directory(deep(i + 1)) for i in range(n)],

@@ -6,8 +6,10 @@ Everything here ends as the reference model says, which looks every path up anew
 
 from __future__ import annotations
 
+import errno
 import itertools
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -107,6 +109,26 @@ def test_an_inode_that_is_used_again_is_another_file(times: int, arena: Arena) -
 def test_links_to_links_to_what_comes_later(order: tuple[int, ...], arena: Arena) -> None:
     links = [hardlink("a", "b"), hardlink("b", "c"), hardlink("c", "d"), file("d", b"x")]
     arena.agrees([[file("f")], [links[number] for number in order]])
+
+
+@pytest.mark.parametrize("call", range(2, 8))
+def test_a_file_with_as_many_names_as_it_can_have_is_copied_whole(
+    call: int, arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ext4 ends at 65,000.  What only stands in for a file that is yet to come must not be copied in its stead."""
+    link, calls = os.link, itertools.count(1)
+
+    def limited(*arguments: Any, **options: Any) -> None:
+        if next(calls) == call:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+        link(*arguments, **options)
+
+    monkeypatch.setattr(os, "link", limited)
+    found = arena.unpack(
+        [[hardlink("a", "later"), hardlink("b", "a"), hardlink("c", "b"), file("later", b"x", mode=0o640)]]
+    )
+    assert not isinstance(found, Exception), found
+    assert [(node.content, node.mode) for path, node in found.items() if path != b"."] == [(b"x", 0o640)] * 4
 
 
 @pytest.mark.parametrize(

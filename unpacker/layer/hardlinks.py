@@ -195,6 +195,9 @@ class HardLinks:
             except OSError as error:
                 if error.errno not in _REFUSED:
                     raise
+                if os.stat(last, dir_fd=source, follow_symlinks=False).st_ino in self._pending:
+                    self._stand_in(directory, name, entry)  # a copy of what stands in for it would stay what it is
+                    return
                 self._maker.copier.copy(source, last, into, name, entry.name)
                 self._maker.lose(LossKind.LINK, entry.name, f"copied, not linked: {os.strerror(error.errno)}")
 
