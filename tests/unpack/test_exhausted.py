@@ -135,7 +135,7 @@ def test_a_file_that_is_larger_than_a_file_may_be_is_said_with_its_entry(tmp_pat
 def deep(tmp_path: Path) -> LayoutBuilder:
     """An image of many directories, and a deep one."""
     wide = [file(f"w{number}/x/f", b"1") for number in range(40)]
-    tars = [layer(*wide, file("/".join("d" * 300) + "/f", b"1")), layer(file("/".join("d" * 299) + "/g", b"2"), *wide)]
+    tars = [layer(*wide, file("/".join("d" * 100) + "/f", b"1")), layer(file("/".join("d" * 99) + "/g", b"2"), *wide)]
     return write_layout(tmp_path / "layout", tars)
 
 
