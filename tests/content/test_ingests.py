@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from unpacker.content.disk import ContentStore
 from unpacker.content.reader import BytesReader
 from unpacker.errors import AlreadyExistsError, IngestNotFoundError, LockedError
 from unpacker.spec.digest import Digest
+from unpacker.tree.lock import Lock
 
 DATA, DIGEST = content(1000)
 
@@ -58,11 +60,11 @@ def finish(store: ContentStore, ref: str = "c") -> int:
 
 def test_an_ingest_is_a_directory_of_small_files(store: ContentStore) -> None:
     here = begun(store, "layer 3/ü")
-    assert {path.name: path.read_bytes() for path in here.iterdir()} == {
+    assert {path.name: path.read_bytes().strip() for path in here.iterdir()} == {
         "ref": "layer 3/ü".encode(),
         "total": b"1000",
         "expected": str(DIGEST).encode(),
-        "data": DATA[:500],
+        "data": DATA[:500].strip(),
         "lock": b"",
     }
 
@@ -131,7 +133,7 @@ def test_a_new_algorithm_gets_its_directory(store: ContentStore, root: Path) -> 
 # -- what may be found -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("left", ["nothing", "a lock", "data", "half a ref"])
+@pytest.mark.parametrize("left", ["nothing", "a lock", "data", "half a ref", "a ref of zeros"])
 def test_the_rest_of_a_killed_writer_is_passed_over_and_written_over(
     store: ContentStore, root: Path, left: str
 ) -> None:
@@ -145,11 +147,42 @@ def test_the_rest_of_a_killed_writer_is_passed_over_and_written_over(
         (here / "total").write_bytes(b"77")
     elif left == "half a ref":
         (here / ".ref.new").write_bytes(b"half a")
+    elif left == "a ref of zeros":  # After a power cut.
+        (here / "ref").write_bytes(bytes(1))
+        (here / "data").write_bytes(b"of whom?")
     assert store.list_statuses() == []
     with pytest.raises(IngestNotFoundError):
         store.status("c")
     assert finish(store) == 0
     assert list((root / "ingest").iterdir()) == []
+
+
+def test_what_a_rest_announced_is_forgotten(store: ContentStore, root: Path) -> None:
+    place(root).mkdir(parents=True)
+    (place(root) / "total").write_bytes(b"77")
+    (place(root) / "expected").write_text(str(DIGEST))
+    with store.writer("c") as writer:
+        status = writer.status()
+    assert (status.total, status.expected) == (None, None)
+
+
+def test_who_waited_for_a_directory_that_was_removed_starts_over(
+    store: ContentStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one whom we waited for has committed, and a third one has begun the same ingest anew."""
+    acquire, times = Lock.acquire, []
+
+    def too_late(lock: Lock, *details: Any) -> Lock:
+        times.append(1)
+        if len(times) == 1:
+            place(root).rmdir()
+            (root / "ingest/other").mkdir()
+            place(root).mkdir()
+        return acquire(lock, *details)
+
+    monkeypatch.setattr(Lock, "acquire", too_late)
+    assert finish(store) == 0
+    assert len(times) == 2
 
 
 def test_the_rest_of_a_killed_writer_can_be_thrown_away(store: ContentStore, root: Path) -> None:

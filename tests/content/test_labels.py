@@ -254,6 +254,8 @@ def test_a_change_takes_along_what_could_not_be_written(
         store.set(BLOB, {"a": "", "c": "3"})
     assert store.change(BLOB, lambda labels: {**labels, "d": "4"}) == {"b": "2", "c": "3", "d": "4"}
     assert LabelStore(tmp_path).get(BLOB) == {"b": "2", "c": "3", "d": "4"}
+    LabelStore(tmp_path).set(BLOB, {"c": ""})
+    assert store.get(BLOB) == {"b": "2", "d": "4"}, "and does not keep it any longer"
 
 
 def test_a_change_that_fails_writes_nothing_and_lets_go(store: LabelStore) -> None:

@@ -118,6 +118,14 @@ class ContentContract:
         assert read(again(), digest) == data
         assert store.list_statuses() == []
 
+    def test_a_blob_is_created_when_it_is_committed(self, store: Store) -> None:
+        with store.writer("c") as writer:
+            writer.write(b"x")
+            time.sleep(2 * COARSE / 1e9)
+            with happening() as during:
+                info = writer.commit()
+        assert during(info.created)
+
     def test_a_large_blob(self, store: Store, again: Again) -> None:
         data = b"".join(number.to_bytes(4, "big") for number in range(1 << 21)) * 4
         digest = put(store, data)

@@ -227,8 +227,6 @@ def _create(root: str) -> None:
     if _is_complete(root):
         return
     with directory(root) as top, lock_index(root):
-        if _is_complete(root):
-            return  # Somebody else was making it.
         with directory("blobs", top, make=True) as blobs, directory("sha256", blobs, make=True):
             pass
         if not os.path.lexists(os.path.join(root, "index.json")):

@@ -52,10 +52,16 @@ def directory(name: str, parent: int | None = None, *, make: bool = False) -> It
         os.close(fd)
 
 
-def replace(parent: int, name: str, data: bytes) -> None:
+def replace(parent: int, name: str, data: bytes, *, sync: bool = True) -> None:
     """Put a file in place whole, and durably once the caller has brought its directory to the disk as well.
 
     The caller has a lock: two at once would write the same temporary file.  What is there keeps its permissions.
+
+    Args:
+        parent: Its directory.
+        name: Its name there.
+        data: What shall be in it.
+        sync: Whether it must outlive a power cut; if not, it may be found empty, or full of zeros.
     """
     temporary = f".{name}.new"
     with suppress(FileNotFoundError):
@@ -69,7 +75,8 @@ def replace(parent: int, name: str, data: bytes) -> None:
                 os.fchmod(fd, mode)
             file.write(data)
             file.flush()
-            os.fsync(fd)
+            if sync:
+                os.fsync(fd)
         os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
     except BaseException:
         os.unlink(temporary, dir_fd=parent)

@@ -131,7 +131,10 @@ class Ingests:
         path = os.path.join(self._root, "ingest", name)
         while True:
             with directory(self._root) as root, directory("ingest", root, make=True) as ingests:
-                here = open_directory(name, ingests, make=True)
+                try:
+                    here = open_directory(name, ingests, make=True)
+                except FileNotFoundError:
+                    continue  # It was there, and is no more: somebody's ingest is complete.
             lock = Lock(os.path.join(path, "lock"), where=self._root, what=what)
             try:
                 lock.acquire(wait, on_wait)
@@ -158,10 +161,12 @@ def name_of(ref: str) -> str:
 def remove(root: str, here: int, name: str) -> None:
     """Remove the directory of an ingest, whose lock is held.
 
-    Its data goes first, so that what a killed process leaves is small and can still be aborted, and the lock last.
+    Its data goes first, so that what a killed process leaves is small, then the reference, without which what is left
+    is no ingest; and the lock last.
     """
-    last = ("ref", "lock")
-    for file in (*(file for file in os.listdir(here) if file not in last), *last):
+    first = ("data", "ref")
+    rest = [file for file in os.listdir(here) if file not in {*first, "lock"}]
+    for file in (*first, *rest, "lock"):
         with suppress(FileNotFoundError):
             os.unlink(file, dir_fd=here)
     with directory(root) as top, directory("ingest", top) as ingests, suppress(OSError):

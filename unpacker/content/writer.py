@@ -78,19 +78,22 @@ class IngestWriter:
             raise
 
     def _announce(self, total: str | None, expected: str | None) -> bool:
-        """Write down what this ingest is to become; whether it has to start over, or starts."""
+        """Write down what this ingest is to become; whether it has to start over, or starts.
+
+        None of it needs to outlive a power cut: what cannot be read was not announced, or begins anew.
+        """
         known = read_text(self._here, "ref") == self._ref
         fresh = not known
         for name, new in (("total", total), ("expected", expected)):
             old = read_text(self._here, name) if known else None
             fresh = fresh or (old is not None and new is not None and old != new)
             if new is not None and new != old:
-                replace(self._here, name, new.encode())
+                replace(self._here, name, new.encode(), sync=False)
             elif new is None and not known:
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=self._here)
         if not known:
-            replace(self._here, "ref", self._ref.encode())
+            replace(self._here, "ref", self._ref.encode(), sync=False)
         return fresh
 
     def _open_data(self) -> int:
