@@ -29,6 +29,7 @@
         ├── AlreadyExistsError         what should be made is there
         ├── LockedError                somebody else is at it
         ├── SnapshotStateError         a snapshot is in another state than the call needs
+        ├── StoreOwnerError            a snapshot store belongs to another user
         └── MountError                 the kernel does not mount, or unmount
 
 Each class carries its facts as attributes and writes its own sentence from them, on one line.  ``code`` is a stable

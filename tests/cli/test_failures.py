@@ -47,6 +47,7 @@ EXAMPLES: list[tuple[int, str, Exception]] = [
     (5, "loss", errors.LossError(losses={"owner": 2}, first="etc: you may not chown")),
     (6, "filesystem", errors.FilesystemError("odd")),
     (6, "snapshot-state", errors.SnapshotStateError(name="base", why="has a child")),
+    (6, "store-owner", errors.StoreOwnerError(path="store", owner=1000, caller=0)),
     (6, "destination", errors.DestinationError(path="rootfs", why="is not empty", advice="--force replaces it")),
     (6, "already-exists", errors.AlreadyExistsError(where="x", what=f"blob {A}")),
     (6, "locked", errors.LockedError(where="x", what="ingest 'copy'", pid=1, since="2026-11-24T21:00:00Z")),
