@@ -38,6 +38,16 @@ def number(field: bytes, name: str) -> int:
     Raises:
         CorruptLayerError: It is neither.
     """
+    digits = field.rstrip(b"\0 ")
+    if digits.isdigit():  # nearly always; int() alone would also take signs, underscores, inner blanks and 0o
+        try:
+            return int(digits, 8)
+        except ValueError:
+            pass
+    return _unusual_number(field, name)
+
+
+def _unusual_number(field: bytes, name: str) -> int:
     first = field[0]
     if first & 0x80:
         if first == _BASE256_NEGATIVE:
@@ -51,7 +61,6 @@ def number(field: bytes, name: str) -> int:
         if field.strip(b" \0"):
             raise CorruptLayerError(f"{name} field {field!r} is not an octal number")
         return 0
-    # isdigit() first: int() also takes signs, underscores, inner blanks and 0o.
     if not digits.isdigit():
         raise CorruptLayerError(f"{name} field {field!r} is not an octal number")
     try:

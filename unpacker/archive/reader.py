@@ -263,7 +263,8 @@ class TarReader:
             entry.mode, entry.uid, entry.gid, entry.mtime = numbers[mode], numbers[uid], numbers[gid], numbers[mtime]
         entry.mode &= _MODE_BITS
         entry.mtime *= 10**9
-        entry.link = text(link)
+        if link[0]:
+            entry.link = text(link)
         if kind in _DEVICES:
             entry.device = (number(block[329:337], "device major"), number(block[337:345], "device minor"))
         segments: sparse.Segments | None = None

@@ -160,7 +160,7 @@ class Stager:
             return None
         place, why = None, "more symbolic links in its path than the kernel follows"
         try:
-            place = self._walk.to(path[:-1], make=True)
+            place = self._beneath(parent) or self._walk.to(path[:-1], make=True)
         except LoopError:
             pass
         except NoNameError as error:
@@ -175,6 +175,12 @@ class Stager:
                 self._forget_places()
             self._places[parent] = place
         return place, path[-1]
+
+    def _beneath(self, parent: bytes) -> Place | None:
+        """Find where an entry's parent leads by the place of its own parent: archives go down one step at a time."""
+        above, _, name = parent.rpartition(b"/")
+        place = self._places.get(above)
+        return None if place is None or name in (b"", b".", b"..") else self._walk.own_directory(place, name)
 
     def _forget_places(self) -> None:
         """Forget where paths lead: something on their way may have been replaced."""

@@ -140,6 +140,11 @@ class Walk:
         under = place.below.look(name)
         return under if under is None or isinstance(under, bytes | Other) else Place(None, under)
 
+    def own_directory(self, place: Place, name: bytes) -> Place | None:
+        """Give the directory that the layer itself has made in another one under a name; None if it has made none."""
+        child = None if place.own is None else place.own.children.get(name)
+        return None if child is None else Place(child, self._behind(place, child), alone=place.alone)
+
     def make(self, parent: Directory, name: bytes) -> Directory:
         """Make a directory where the layer itself has nothing yet.
 
