@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unpacker.errors import UnpackError, quoted
@@ -67,61 +68,63 @@ class Checked(Record):
 
 
 def check(snapshotter: StoreSnapshotter) -> Checked:
-    """Look at everything in a store; nobody removes anything meanwhile.
+    """Look at everything in a store.
 
     Raises:
         OSError: Something cannot be read.
     """
     leftovers = snapshotter.cleanup()
+    with suppress(FileNotFoundError):  # It was removed by somebody, between two looks at it.
+        found = _Check(snapshotter).run()
+        if not found.faults:
+            return found.changed(leftovers=leftovers)
+    # Once more, while nobody removes anything; whoever has nothing to repair need not wait for that.
     with snapshotter.catalog.lock("gc"):
         return _Check(snapshotter).run().changed(leftovers=leftovers)
 
 
-def repair(snapshotter: StoreSnapshotter, again: Callable[[], None] | None = None) -> Checked:
+def repair(snapshotter: StoreSnapshotter, again: Callable[[], object] | None = None) -> Checked:
     """Look at everything, take away what is broken, and have it made again.
 
     Args:
         snapshotter: The store.
-        again: Unpacks the images that there are, called if something was taken away.
+        again: Unpacks the images that there are, called if something was broken.
 
     Returns:
         What is broken still, and what was repaired: by removal, or made anew.
     """
+    met: dict[str, Fault] = {}
     found = check(snapshotter)
-    before = found.faults
-    if before:
+    if found.faults:
         # What is broken in itself makes room for what is unpacked again; what nobody has stays without, and goes next.
-        _remove(snapshotter, [fault for fault in before if fault.kind == "snapshot" and not fault.orphan])
+        _remove(snapshotter, met, lambda fault: fault.kind == "snapshot" and not fault.orphan)
         if again is not None:
             again()
-        found = _remove_rest(snapshotter)
+        while _remove(snapshotter, met, lambda fault: fault.kind != "active"):
+            pass
+        found = check(snapshotter).changed(leftovers=found.leftovers)
     still = {fault.path for fault in found.faults}
-    repaired = [fault for fault in before if fault.path not in still]
+    repaired = [fault for path, fault in met.items() if path not in still]
     return found.changed(
         removed=tuple(fault for fault in repaired if not os.path.lexists(fault.path)),
         remade=tuple(fault for fault in repaired if os.path.lexists(fault.path)),
     )
 
 
-def _remove_rest(snapshotter: StoreSnapshotter) -> Checked:
-    """Remove what stands on what is gone, and is of no use without it."""
-    while True:
-        found = check(snapshotter)
-        if not _remove(snapshotter, [fault for fault in found.faults if fault.kind != "active"]):
-            return found
+def _remove(snapshotter: StoreSnapshotter, met: dict[str, Fault], wanted: Callable[[Fault], bool]) -> int:
+    """Look, and remove what is broken, but for what somebody works on; give how many things that was.
 
-
-def _remove(snapshotter: StoreSnapshotter, faults: list[Fault]) -> int:
-    """Remove broken things, but for those that something active stands on; give how many that was."""
+    All under one lock: else another process could have repaired it in between.
+    """
     catalog = snapshotter.catalog
     removed = 0
     with catalog.staging() as place, catalog.lock("gc"):
         used = _in_use(snapshotter)
-        for fault in faults:
-            if not os.path.lexists(fault.path) or fault.path in used:
-                continue
-            os.rename(fault.path, str(removed), dst_dir_fd=place.descriptor)
-            removed += 1
+        for fault in _Check(snapshotter).run().faults:
+            met.setdefault(fault.path, fault)
+            if wanted(fault) and fault.path not in used:
+                catalog.take(fault.path, place, str(removed))
+                removed += 1
     return removed
 
 

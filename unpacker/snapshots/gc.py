@@ -14,11 +14,9 @@ A record that cannot be read stops it all, as nobody knows what it refers to.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from unpacker.record import Record
-from unpacker.snapshots.catalog import opened
 from unpacker.snapshots.snapshotter import Kind, Usage
 
 if TYPE_CHECKING:
@@ -69,7 +67,8 @@ def collect(snapshotter: StoreSnapshotter, *, dry_run: bool = False) -> Collecte
         kept = reachable(records, _roots(catalog, records.values()), snapshotter.kind)
         removed = [records[name] for name in _top_down(records) if name not in kept]
         if not dry_run:
-            _take(catalog, removed, place.descriptor)
+            for number, record in enumerate(removed):
+                catalog.take(catalog.path(record.name), place, str(number))
     # Leaving the private place removes what was taken there.
     return Collected(removed=tuple(removed), kept=len(records) - len(removed), leftovers=leftovers)
 
@@ -120,12 +119,3 @@ def _top_down(records: Mapping[str, SnapshotRecord]) -> Sequence[str]:
 
 def _parent(records: Mapping[str, SnapshotRecord], name: str) -> str | None:
     return records[name].parent if name in records else None
-
-
-def _take(catalog: Catalog, removed: Sequence[SnapshotRecord], place: int) -> None:
-    """Take the names of snapshots away, each in one step, for good."""
-    for number, record in enumerate(removed):
-        path = catalog.path(record.name)
-        os.rename(path, str(number), dst_dir_fd=place)
-        with opened(os.path.dirname(path)) as directory:
-            os.fsync(directory)  # Before any of its files goes: a power cut must not bring back half of it.
