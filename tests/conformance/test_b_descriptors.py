@@ -303,9 +303,7 @@ def test_spec_022_the_data_is_right_and_the_file_is_not(place: Place) -> None:
     assert place.unpack(built).sketch == TREE
 
 
-@pytest.mark.parametrize(
-    "data", ["e30", "e3 0=", "e30=\n", "e30==", "_-0=", "e3-_", "=", "é30="], ids=ascii
-)
+@pytest.mark.parametrize("data", ["e30", "e3 0=", "e30=\n", "e30==", "_-0=", "e3-_", "=", "é30="], ids=ascii)
 def test_spec_022_what_is_no_base64(data: str, place: Place) -> None:
     assert place.refused(DocumentError, with_layer(place, data=data)).where == "layers[1].data"
 
