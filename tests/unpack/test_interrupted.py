@@ -34,7 +34,7 @@ def many(prefix: str) -> bytes:
     """Give a layer of many files in directories that an unprivileged user could not empty as they are."""
     places = [directory(f"{prefix}{number % 30}", mode=0o500) for number in range(30)]
     files = [file(f"{prefix}{number % 30}/f{number}", b"%d" % number * 50, mode=0o400) for number in range(FILES)]
-    return layer(*places, *files, directory("/".join("d" * 200), mode=0o500))
+    return layer(*places, *files, directory("/".join("d" * 90), mode=0o500))
 
 
 @pytest.fixture(scope="module")
