@@ -232,7 +232,8 @@ class IngestWriter:
         ):
             if _is_blob(place, encoded, self._offset):
                 return True
-            os.ftruncate(self._fd, self._offset)  # A copy that failed may have left more than was hashed.
+            if os.fstat(self._fd).st_size != self._offset:
+                os.ftruncate(self._fd, self._offset)  # A copy that failed has left more than was hashed.
             os.utime(self._fd)
             os.fsync(self._fd)
             os.rename("data", encoded, src_dir_fd=self._here, dst_dir_fd=place)
