@@ -260,13 +260,13 @@ def test_spec_020_what_is_no_size(size: str, place: Place) -> None:
     "descriptor.md#verification",
     "before the first is read; a layer is at DEST only when all of it was right",
 )
-@pytest.mark.parametrize("by", [-1, 1])
+@pytest.mark.parametrize("by", [-7, -1, 1, 7])
 def test_spec_021_another_size_with_the_right_bytes(by: int, place: Place) -> None:
     sizes = [built["size"] for built in place.write([file("a")], [file("b")]).images[0].manifest["layers"]]
 
     error = place.refused(SizeMismatchError, with_layer(place, size=sizes[1] + by))
 
-    assert (error.expected, error.actual) == (sizes[1] + by, sizes[1])
+    assert (error.expected, error.actual, error.more) == (sizes[1] + by, sizes[1], False)
 
 
 @pytest.mark.parametrize("change", ["truncate", "extend"])
@@ -275,11 +275,14 @@ def test_spec_021_another_size_of_the_file(what: str, change: str, place: Place)
     built = place.write([file("a")])
     image = built.images[0]
     digest = {"manifest": image.digest, "config": image.config_digest, "layer": image.layers[0].digest}[what]
-    getattr(built, change)(digest)
+    if change == "extend":
+        built.extend(digest, bytes(7))
+    else:
+        built.truncate(digest, 7)
 
     error = place.refused(SizeMismatchError, built)
 
-    assert (error.digest, error.actual - error.expected) == (digest, 1 if change == "extend" else -1)
+    assert (error.digest, error.actual - error.expected) == (digest, 7 if change == "extend" else -7)
 
 
 @rule(

@@ -64,7 +64,7 @@ def of_blob(place: Place, blob: bytes, tar: bytes, media_type: str = OCI["gzip"]
     58,
     "MUST",
     "A layer is a tar archive, without a path twice.",
-    "layer.md#creating-layers",
+    "layer.md#distributable-format",
     "the last of two wins, whatever the first was; `a`, `./a`, `/a` and `a/` are one path",
 )
 @pytest.mark.parametrize("again", ["a", "./a", "/a", "a/", "x/../a", ".//a"])
@@ -311,7 +311,7 @@ SPARSE: dict[str, Callable[[], Entry]] = {
     64,
     "SHOULD",
     "Sparse files are not used in layers.",
-    "layer.md#creating-layers",
+    "layer.md#file-attributes",
     "all four forms that GNU tar has written are read, with their holes",
 )
 @pytest.mark.parametrize("form", SPARSE)
@@ -334,7 +334,7 @@ def test_spec_064_a_map_that_cannot_be(place: Place) -> None:
     65,
     "MUST",
     "`MSWINDOWS.*` records are for Windows only.",
-    "layer.md#file-attributes",
+    "layer.md#platform-specific-attributes",
     "not looked at; `Files/` and `Hives/` of its layers are directories as any other",
 )
 def test_spec_065_a_layer_of_windows(place: Place) -> None:
@@ -454,7 +454,7 @@ def test_spec_067_a_directory_without_permissions_takes_children(place: Place) -
     68,
     "open",
     "Directories that no entry speaks of.",
-    "layer.md#layer-filesystem-changeset",
+    "layer.md#applying-changesets",
     "those of the layer below keep their attributes, in a store too; others are 0755, root's, of 1970",
 )
 def test_spec_068_a_directory_of_the_layer_below(place: Place) -> None:
@@ -619,7 +619,7 @@ def test_spec_071_no_name_or_a_nul(place: Place) -> None:
     assert "NUL" in str(place.refused_image(CorruptLayerError, [pax_header([(b"path", b"a\0b")]), file("x")]))
 
 
-@rule(72, "open", "Names are bytes.", "layer.md#creating-layers", "never decoded, folded or normalised")
+@rule(72, "open", "Names are bytes.", "layer.md#distributable-format", "never decoded, folded or normalised")
 @pytest.mark.parametrize("format_", ["pax", "gnu", "ustar"])
 def test_spec_072_names_that_differ_in_a_byte(format_: Any, place: Place) -> None:
     names = [

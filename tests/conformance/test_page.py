@@ -8,7 +8,7 @@ import pytest
 
 from tests.conformance.cases import RULES
 from tests.conformance.mutations import MUTATIONS
-from tests.conformance.page import PAGE, PROJECT, SECTIONS, page, names_in
+from tests.conformance.page import PAGE, PROJECT, SECTIONS, names_in, page
 
 ROWS = {"h": 13, "i": 17, "j": 21}
 
