@@ -218,10 +218,10 @@ def test_spec_062_mode(make: Callable[..., Entry], place: Place) -> None:
 def test_spec_062_owner(make: Callable[..., Entry], place: Place) -> None:
     owners = {str(uid): uid for uid in (0, 1, 65534, 2**21, 2**32 - 2)}
 
-    found = place.image([make(name, uid=uid, gid=uid // 2) for name, uid in owners.items()])
+    found = place.image([make(name, uid=uid, gid=uid // 2 + 3) for name, uid in owners.items()])
 
     assert {name: found[name].uid for name in owners} == owners
-    assert {name: found[name].gid for name in owners} == {name: uid // 2 for name, uid in owners.items()}
+    assert {name: found[name].gid for name in owners} == {name: uid // 2 + 3 for name, uid in owners.items()}
 
 
 @pytest.mark.parametrize("make", [file, directory, fifo, lambda name, **said: symlink(name, "x", **said)])
@@ -543,6 +543,14 @@ def test_spec_070_a_file_in_the_way(old: Entry, apart: bool, place: Place) -> No
     found = place.image([old], [file("a/b/c")]) if apart else place.image([old, file("a/b/c")])
 
     assert found.sketch == {"a": "directory", "a/b": "directory", "a/b/c": "file"}
+
+
+@pytest.mark.parametrize("entry", [True, False], ids=["with-entry", "implied"])
+def test_spec_070_a_file_for_a_while(entry: bool, place: Place) -> None:
+    """What the layers below had in the directory went when the file took its place."""
+    upper = [file("a"), *([directory("a")] if entry else []), file("a/new")]
+
+    assert place.image([directory("a"), file("a/old")], upper).sketch == {"a": "directory", "a/new": "file"}
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
