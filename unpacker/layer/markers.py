@@ -189,13 +189,17 @@ def _is_device(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
+_KINDS: tuple[type[DeviceMarkers | UserMarkers | SidecarMarkers], ...] = (DeviceMarkers, UserMarkers, SidecarMarkers)
+ENCODINGS = tuple(kind.encoding for kind in _KINDS)
+
+
 def markers(encoding: str) -> Markers:
     """Give what writes this encoding.
 
     Raises:
         ValueError: There is no such encoding.
     """
-    for kind in (DeviceMarkers, UserMarkers, SidecarMarkers):
+    for kind in _KINDS:
         if kind.encoding == encoding:
             return kind()
     raise ValueError(f"no encoding of whiteouts is called {encoding}")

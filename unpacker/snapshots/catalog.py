@@ -451,9 +451,11 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def _let_go(path: str, descriptor: int) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-    os.close(descriptor)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unpacker.layer.markers import markers
 from unpacker.tree.private import Private
+from unpacker.tree.probe import TROUBLE
 
 if TYPE_CHECKING:
     from unpacker.tree.directory import Directory, Tree
@@ -36,7 +37,9 @@ def _can_write(directory: int, encoding: Encoding) -> bool:
     with Private(directory) as private, private.tree(b"probe") as tree:
         try:
             return write_probe(tree, encoding)
-        except OSError:
+        except OSError as error:
+            if error.errno in TROUBLE:
+                raise
             return False
 
 

@@ -7,6 +7,8 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from unpacker.events import LossKind
+from unpacker.layer.markers import ENCODINGS
 from unpacker.record import Record
 from unpacker.snapshots.snapshotter import Info, Kind, Usage
 from unpacker.spec.strictjson import load
@@ -108,7 +110,7 @@ class SnapshotRecord(Record):
             updated=from_text(document.required("updated")),
             labels=document.required("labels").string_map(),
             usage=None if usage is None else Usage(inodes=_count(usage, "inodes"), size=_count(usage, "size")),
-            encoding=_optional_text(document, "encoding"),
+            encoding=_encoding(document),
             whiteouts=_unquoted(document.required("whiteouts")),
             opaque=_unquoted(document.required("opaque")),
             skipped=_unquoted(document.required("skipped")),
@@ -117,7 +119,7 @@ class SnapshotRecord(Record):
             entries=_count(document, "entries"),
             tar_bytes=_count(document, "tarBytes"),
             made_by=_optional_text(document, "madeBy"),
-            losses={name: losses.required(name).integer(0, _INT64) for name in losses.object()},
+            losses={_loss(losses, name): _count(losses, name) for name in losses.object()},
         )
 
 
@@ -152,6 +154,19 @@ def _kind(value: Value) -> Kind:
 def _optional_text(document: Value, name: str) -> str | None:
     value = document.optional(name)
     return None if value is None else value.text()
+
+
+def _encoding(document: Value) -> str | None:
+    text = _optional_text(document, "encoding")
+    if text not in (None, *ENCODINGS):
+        raise document.required("encoding").error(" or ".join(ENCODINGS))
+    return text
+
+
+def _loss(losses: Value, name: str) -> str:
+    if name not in list(LossKind):
+        raise losses.error("losses of the kinds " + ", ".join(LossKind))
+    return name
 
 
 def _count(value: Value, name: str) -> int:

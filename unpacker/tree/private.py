@@ -48,10 +48,12 @@ class Private:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if not self._moved:
-            remove_at(self._holder, self._name)
-        os.close(self.descriptor)
-        self.descriptor = -1
+        try:
+            if not self._moved:
+                remove_at(self._holder, self._name)
+        finally:  # Closing it lets go of the lock: what could not be removed is for whoever sweeps.
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def tree(self, name: bytes) -> Tree:
         """Make an empty directory in it, as the root of a tree; whoever asks closes it."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
+TROUBLE = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM},
+)
+"""What fails at one moment and says nothing about the next: to take it for a no would make a tree of another kind."""
 _PROBE_ID = 1
 """Some id that is not the caller's: a caller who may give a file to it may give files away."""
 
@@ -25,7 +30,9 @@ def may_chown(directory: int) -> bool:
         os.fchown(descriptor, other, other)
         os.fchmod(descriptor, 0o644)
         os.utime(descriptor, ns=(0, 0))
-    except OSError:
+    except OSError as error:
+        if error.errno in TROUBLE:
+            raise
         return False
     else:
         return True
