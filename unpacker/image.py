@@ -9,7 +9,6 @@ from unpacker.content.labels import UNCOMPRESSED
 from unpacker.content.layout import Layout
 from unpacker.errors import UnpackError
 from unpacker.events import LayerApplied, LayerReused, OnEvent, Waiting, Warned, ignore
-from unpacker.layer.apply import bound_stage
 from unpacker.limits import DEFAULT, Limits
 from unpacker.record import Record
 from unpacker.resolve import Layer, Reference, Resolution, resolve
@@ -187,6 +186,8 @@ class Image:
     def _extract(
         self, snapshotter: StoreSnapshotter, rules: Rules, layer: Layer, parent: str | None, on_event: OnEvent
     ) -> SnapshotRecord:
+        from unpacker.layer.apply import bound_stage  # noqa: PLC0415 -- half of all code, and "is it there" needs none
+
         digest = str(layer.descriptor.digest)
 
         def waiting(holder: Holder) -> None:

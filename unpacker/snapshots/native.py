@@ -10,7 +10,6 @@ import os
 from typing import TYPE_CHECKING
 
 from unpacker.layer.clone import clone
-from unpacker.layer.merge import merge_layer
 from unpacker.snapshots.base import FILES, StoreSnapshotter
 from unpacker.snapshots.mounts import bind_mount
 from unpacker.snapshots.snapshotter import Kind
@@ -59,6 +58,8 @@ class NativeSnapshotter(StoreSnapshotter):
 
     def _stage(self, place: Private, layer: LayerSource, parent: str | None, rules: Rules) -> SnapshotRecord:
         """See `StoreSnapshotter`."""
+        from unpacker.layer.merge import merge_layer  # noqa: PLC0415 -- as in `OverlaySnapshotter`
+
         skipped: set[bytes] = set()
         if parent is not None:
             skipped.update(*(record.skipped for record in self.layers(parent)))

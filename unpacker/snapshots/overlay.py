@@ -7,8 +7,6 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from unpacker.errors import SnapshotStateError
-from unpacker.layer import overlay
-from unpacker.layer.apply import apply_layer
 from unpacker.layer.markers import Markers, SidecarMarkers, markers
 from unpacker.snapshots.base import FILES, StoreSnapshotter
 from unpacker.snapshots.encoding import choose_encoding
@@ -96,6 +94,9 @@ class OverlaySnapshotter(StoreSnapshotter):
 
     def _stage(self, place: Private, layer: LayerSource, parent: str | None, rules: Rules) -> SnapshotRecord:
         """See `StoreSnapshotter`."""
+        from unpacker.layer import overlay  # noqa: PLC0415 -- to say how something is mounted, none of it is needed
+        from unpacker.layer.apply import apply_layer  # noqa: PLC0415 -- as above
+
         marks = self._markers(place)
         rules = rules.changed(markers=marks)
         with self.opened(parent) if parent is not None else nullcontext() as stack:

@@ -1,4 +1,4 @@
-"""Where something is mounted, as this process sees it."""
+"""Where something is mounted, as this thread sees it, which may have left its process's mount namespace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def mount_points() -> frozenset[bytes]:
     Bind mounts are among them, which ``os.path.ismount`` does not see where they are on the same filesystem.
     """
     try:
-        with open("/proc/self/mountinfo", "rb") as mounts:
+        with open("/proc/thread-self/mountinfo", "rb") as mounts:
             return frozenset(_unescaped(line.split(b" ")[4]) for line in mounts)
     except OSError:
         return frozenset()

@@ -68,13 +68,15 @@ def summary(report: CopyReport, layout: str) -> str:
 
 
 def _target(text: str) -> tuple[str, str | None]:
-    """Read ``LAYOUT[:TAG]``, where the layout need not be there yet."""
-    plain = text.removeprefix("oci:")
-    if not os.path.lexists(plain):
-        layout, colon, name = plain.rpartition(":")
-        if colon and name and "/" not in name and not os.path.isdir(layout):
-            return layout, name
-    reference = Reference.parse(text)
-    if reference.digest is not None:
+    """Read ``LAYOUT[:TAG]``; a layout that is not there yet is what comes before the last colon of the last name."""
+    path = text if os.path.lexists(text) else text.removeprefix("oci:")
+    if any(os.path.isdir(path[:cut]) for cut in range(1, len(path) + 1) if path[cut : cut + 1] in ("", ":", "@")):
+        reference = Reference.parse(text)
+        layout, name, digest = reference.layout, reference.tag, reference.digest is not None
+    else:
+        layout, colon, tag = path.rpartition(":")
+        digest = "@" in os.path.basename(layout)
+        layout, name = (layout, tag) if colon and tag and "/" not in tag else (path, None)
+    if digest:
         raise UsageError(f"target {quoted(text)}: a digest is no name", "write LAYOUT[:TAG]")
-    return reference.layout, reference.tag
+    return layout, name
