@@ -7,12 +7,12 @@ kernel; holes stay holes.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING
 
 from unpacker.spec.entry import Entry, Kind
+from unpacker.tree.clone import copy_range, reflink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,13 +21,8 @@ if TYPE_CHECKING:
 
     Renamed = Callable[[bytes], bytes | None]
 
-_FICLONE = 0x40049409
-_CHUNK = 1 << 30
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_XATTRS = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA})
-# What the two ways in the kernel say where filesystems, kernel or sandbox do not have them.
-_NO_REFLINK = frozenset({errno.ENOTSUP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM})
-_NO_RANGE = frozenset({errno.ENOTSUP, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM})
 
 _KINDS = {
     stat.S_IFREG: Kind.FILE,
@@ -128,15 +123,9 @@ class Copier:
         size = status.st_size
         if not size:
             return
+        self._reflink = self._reflink and reflink(reading, writing)
         if self._reflink:
-            try:
-                fcntl.ioctl(writing, _FICLONE, reading)
-            except OSError as error:
-                if error.errno not in _NO_REFLINK:
-                    raise
-                self._reflink = False
-            else:
-                return
+            return
         if status.st_blocks * 512 >= size:
             _copy_range(reading, writing, 0, size)
             return
@@ -159,19 +148,5 @@ def _next_data(descriptor: int, position: int) -> int | None:
 
 def _copy_range(reading: int, writing: int, begin: int, end: int) -> None:
     """Copy bytes to the same place in another file."""
-    position = begin
-    try:
-        while position < end:
-            copied = os.copy_file_range(reading, writing, min(end - position, _CHUNK), position, position)
-            if not copied:  # some filesystems say so where they mean that they cannot
-                break
-            position += copied
-    except OSError as error:
-        if error.errno not in _NO_RANGE:
-            raise
-    os.lseek(writing, position, os.SEEK_SET)
-    while position < end:
-        copied = os.sendfile(writing, reading, position, end - position)
-        if not copied:
-            raise OSError(errno.EIO, "the file has become shorter while it was copied")
-        position += copied
+    if copy_range(reading, writing, begin, end) < end:
+        raise OSError(errno.EIO, "the file has become shorter while it was copied")
