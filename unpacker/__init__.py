@@ -94,17 +94,19 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Give a public name, whose module is imported now (PEP 562)."""
-    if name not in __all__:
-        raise AttributeError(f"module 'unpacker' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 -- as said above
+if not TYPE_CHECKING:  # A type checker sees the names above, and no others.
 
-    if name not in _PLACES:
-        return import_module(f"unpacker.{name}")
-    found: object = getattr(import_module(f"unpacker.{_PLACES[name]}"), name)
-    globals()[name] = found
-    return found
+    def __getattr__(name: str) -> object:
+        """Give a public name, whose module is imported now (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module 'unpacker' has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415 -- as said above
+
+        if name not in _PLACES:
+            return import_module(f"unpacker.{name}")
+        found: object = getattr(import_module(f"unpacker.{_PLACES[name]}"), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

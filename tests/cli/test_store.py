@@ -453,6 +453,21 @@ def test_umount_ends_what_others_have_unmounted(layout: Path, store: Path, tmp_p
 
 @needs_overlay
 @in_own_mounts
+def test_umount_means_what_is_mounted_there_now(layout: Path, store: Path, tmp_path: Path, ask: Any) -> None:
+    """Another snapshot was mounted at the same place, until the machine was started anew."""
+    target = tmp_path / "target"
+    target.mkdir()
+    for key in ("before", "now"):
+        ask("mount", "--writable", "--key", key, "--platform", HOST, f"{layout}:full", target)
+        if key == "before":
+            subprocess.run(["umount", target], check=True)
+
+    assert ask("umount", target)["key"] == "now"
+    assert [row["name"] for row in ask("snapshots", "kind==active")["snapshots"]] == ["before"]
+
+
+@needs_overlay
+@in_own_mounts
 def test_what_is_mounted_is_not_removed(layout: Path, store: Path, tmp_path: Path, run_toolbox: Run, ask: Any) -> None:
     target = tmp_path / "target"
     target.mkdir()
@@ -518,6 +533,23 @@ def test_import_makes_a_layout_that_can_be_unpacked(layout: Path, tmp_path: Path
     assert (again["name"], again["copied"], again["shared"]) == ("v2", 3, 1)
     assert names_in(target) == ["full", "v2"]
     assert unpack_main(["-q", "--platform", HOST, f"{target}:v2", str(tmp_path / "dest")]) == 0
+
+
+def test_import_says_what_it_does_as_it_is_told_to(
+    layout: Path, tmp_path: Path, run_toolbox: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["import", "--platform", HOST, f"{layout}:full"]
+    monkeypatch.setattr("unpacker.cli.store.importing.PLAIN_INTERVAL", -1.0)
+
+    loud = run_toolbox(*words, "-v", str(tmp_path / "loud")).lines
+    plain = run_toolbox(*words, str(tmp_path / "plain")).lines
+    monkeypatch.setattr("unpacker.cli.store.importing.PLAIN_INTERVAL", 10.0)
+
+    assert [line.split(":")[0].split(" ")[0] for line in loud] == ["copying", *["blob"] * 10, "imported"]
+    assert sum(" of " in line for line in plain) == 5
+    assert len(run_toolbox(*words, str(tmp_path / "short")).lines) == 2
+    assert len(run_toolbox(*words, "--progress", "none", str(tmp_path / "none")).lines) == 1
+    assert run_toolbox(*words, "-q", str(tmp_path / "quiet")).lines == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from unpacker.events import Event, LayerApplied, LayerProgress, LayerReused, Lay
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_PLAIN_INTERVAL = 10.0
+PLAIN_INTERVAL = 10.0
 """Seconds between two lines about one layer: a long layer shows that it lives, and a CI log stays short."""
 
 Kind = Literal["terminal", "plain", "none"]
@@ -132,7 +132,7 @@ class Plain:
 
     def _show_progress(self, event: LayerProgress) -> None:
         now = self._clock()
-        if now - self._spoken.setdefault(event.index, now) < _PLAIN_INTERVAL:
+        if now - self._spoken.setdefault(event.index, now) < PLAIN_INTERVAL:
             return
         self._spoken[event.index] = now
         size = self._tally.size_of(event.index)

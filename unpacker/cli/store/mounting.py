@@ -52,6 +52,7 @@ def _mount(arguments: Namespace) -> int:
         parent = unpacked(arguments, snapshotter)
         kind = Kind.ACTIVE if arguments.writable else Kind.VIEW
         with snapshotter.catalog.lock(f"mount {key}"):
+            _forget_target(snapshotter, target)
             mounts, new = _prepared(snapshotter, key, parent, kind, target)
             try:
                 mount(mounts, target)
@@ -65,6 +66,13 @@ def _mount(arguments: Namespace) -> int:
     elif not arguments.quiet:
         streams.say(f"mounted {arguments.source} at {target}" + ("" if new else f", with what is in snapshot {key}"))
     return 0
+
+
+def _forget_target(snapshotter: StoreSnapshotter, target: str) -> None:
+    """Take the label off what was mounted there once: it was unmounted by other means, or the machine started anew."""
+    for info in snapshotter.walk("kind!=committed"):
+        if info.labels.get(TARGET) == target:
+            snapshotter.update(info.changed(labels={}), f"labels.{TARGET}")
 
 
 def _prepared(
