@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from unpacker.events import LossKind
     from unpacker.layer.below import Below
     from unpacker.layer.changes import Changes
+    from unpacker.layer.markers import Markers
 
 
 def current_umask() -> int:
@@ -45,9 +46,17 @@ class Bench:
         losses: What could not be applied, of all layers.
     """
 
-    def __init__(self, path: Path, *, keep_dirlinks: bool = False, limits: Limits = DEFAULT) -> None:
+    def __init__(
+        self, path: Path, *, keep_dirlinks: bool = False, limits: Limits = DEFAULT, markers: Markers | None = None
+    ) -> None:
         self.path = path
-        self.rules = Rules(owners=Owners(apply=True), umask=current_umask(), keep_dirlinks=keep_dirlinks, limits=limits)
+        self.rules = Rules(
+            owners=Owners(apply=True),
+            umask=current_umask(),
+            keep_dirlinks=keep_dirlinks,
+            limits=limits,
+            markers=markers,
+        )
         self.losses: list[tuple[LossKind, bytes, str]] = []
         self.times = 0
         self.changes: Changes

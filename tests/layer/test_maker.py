@@ -21,6 +21,7 @@ from tests.support.probes import (
 )
 from tests.support.tarbuild import (
     Entry,
+    block,
     char,
     directory,
     fifo,
@@ -33,6 +34,8 @@ from tests.support.tarbuild import (
 from tests.support.tree import read
 from unpacker.archive.reader import TarReader
 from unpacker.errors import UnpackError
+from unpacker.events import LossKind
+from unpacker.layer.markers import markers
 from unpacker.layer.stage import Stager
 
 if TYPE_CHECKING:
@@ -192,6 +195,16 @@ def test_devices_of_every_number(device: tuple[int, int], bench: Bench) -> None:
     bench.stage(char("node", *device, mode=0o4640), known=True)
     node = read(bench.path / "staged")[b"node"]
     assert (node.kind, node.rdev, node.mode) == ("char", device, 0o4640)
+
+
+@needs_mknod
+def test_a_device_that_would_be_a_whiteout_is_a_loss_where_layers_stay_apart(quick_path: Path) -> None:
+    """Overlayfs would hide a name of the layers below for it."""
+    with Bench(quick_path, markers=markers("device")) as bench:
+        stager = bench.stage(char("hidden", 0, 0), char("null", 1, 3), block("zero", 0, 0), known=True)
+    assert bench.staged() == {"null": "char 1:3", "zero": "block 0:0"}
+    assert stager.changes.skipped == {b"hidden"}
+    assert [(kind, path) for kind, path, _ in bench.losses] == [(LossKind.DEVICE, b"hidden")]
 
 
 FULL_DISK = textwrap.dedent("""

@@ -390,6 +390,17 @@ HARD_LINKS = {
     "to the same file once more": Case(
         [[file("a", b"1"), hardlink("b", "a"), hardlink("b", "a")]], "a file 1 = a\nb file 1 = a"
     ),
+    "in place of another file": Case(
+        [[file("a", b"1"), file("b", b"2"), hardlink("b", "a")]], "a file 1 = a\nb file 1 = a"
+    ),
+    "in place of a link": Case(
+        [[file("a", b"1"), symlink("b", "a"), hardlink("b", "a")]], "a file 1 = a\nb file 1 = a"
+    ),
+    "in place of another lower file": Case(
+        [[file("a", b"1"), file("b", b"2"), hardlink("c", "b")], [hardlink("b", "a")]],
+        "a file 1 = a\nb file 1 = a\nc file 2",
+        again=True,
+    ),
     "in place of a directory with its target": Case(
         [[file("d/a", b"1"), file("d/b", b"2"), hardlink("c", "d/a"), hardlink("d", "c")]], "c file 1 = c\nd file 1 = c"
     ),

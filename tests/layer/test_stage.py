@@ -257,6 +257,10 @@ def test_refused_at_once(entry: Entry, what: str, known: bool, bench: Bench) -> 
         ([hardlink("a", "f/x"), file("f")], "a hard link to 'f/x', which is nothing"),
         ([symlink("l", "l"), hardlink("a", "l/x")], "more symbolic links to its target than the kernel follows"),
         ([symlink("l", "l"), file("l/x")], "more symbolic links in its path than the kernel follows"),
+        (
+            [directory("d"), file("d/a"), symlink("l", "d"), hardlink("l", "l/a")],
+            "a hard link to 'l/a', which is nothing",
+        ),
         ([hardlink("a", ".wh..wh.plnk/9")], "a hard link to '.wh..wh.plnk/9', which is nothing"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -23,7 +23,7 @@ from tests.support.tree import read, sketch
 from tests.tree.support import new_tree
 from unpacker.errors import LimitError
 from unpacker.layer.below import Merged
-from unpacker.layer.walk import LoopError, Place, UnknownError, Walk
+from unpacker.layer.walk import LoopError, NoNameError, Place, UnknownError, Walk
 from unpacker.tree.directory import OTHER, Directory, Tree
 
 if TYPE_CHECKING:
@@ -564,3 +564,22 @@ def test_no_path_is_longer_than_allowed(length: int, empty: Tree) -> None:
         with pytest.raises(LimitError) as caught:
             walk.to(path, make=True)
         assert (caught.value.limit, caught.value.found) == ("path_bytes", length)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["n" * 256, "a/" + "n" * 256, ".wh.x", "../.wh..wh..opq", ".wh."],
+    ids=["256 bytes", "256 bytes, deeper", "whiteout", "opaque", "whiteout of nothing"],
+)
+def test_a_link_to_what_may_have_no_name_is_not_filled(target: str, empty: Tree) -> None:
+    """Names of entries are refused before; a link may lead anywhere."""
+    build(empty, f"symlink l {target}")
+    walk, _ = own_walk(empty)
+    assert walk.to(parts("l/x"), make=False) is None
+    with pytest.raises(NoNameError):
+        walk.to(parts("l/x"), make=True)
+
+
+def test_a_link_to_the_longest_name_is_filled(empty: Tree) -> None:
+    build(empty, "symlink l " + "n" * 255)
+    assert own_path(own_walk(empty)[0].to([b"l"], make=True)) == "n" * 255

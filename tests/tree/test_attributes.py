@@ -205,6 +205,13 @@ def test_an_owner_that_is_not_to_be_set_is_a_loss(tmp_path: Path) -> None:
     assert (tmp_path / "file").stat().st_uid == MINE[0]
 
 
+def test_an_owner_that_nobody_asked_for_is_no_loss(tmp_path: Path) -> None:
+    """``--owner self`` says so."""
+    owners = Owners(apply=False, counted=False)
+    assert finish_file(tmp_path / "file", entry(uid=MINE[0] + 1), owners) == []
+    assert (tmp_path / "file").stat().st_uid == MINE[0]
+
+
 def test_the_callers_own_files_are_no_loss(tmp_path: Path) -> None:
     assert finish_file(tmp_path / "file", entry(), NONE) == []
     assert finish_directory(tmp_path / "directory", Attributes(0o755, *MINE, THEN), NONE) == []

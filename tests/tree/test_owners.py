@@ -77,9 +77,24 @@ def test_an_id_that_a_map_leaves_out_is_refused(uid: int, gid: int, what: str) -
 
 
 def test_a_map_of_one_kind_leaves_the_other_as_it_is() -> None:
-    assert Owners(apply=True, uid_map=[IdMap(0, 5)]).map(0, 77) == (5, 77)
-    assert Owners(apply=True, gid_map=[IdMap(0, 5)]).map(77, 0) == (77, 5)
-    assert not Owners(apply=True).mapped
+    of_users, of_groups = Owners(apply=True, uid_map=[IdMap(0, 5)]), Owners(apply=True, gid_map=[IdMap(0, 5)])
+    assert (of_users.map(0, 77), of_groups.map(77, 0)) == ((5, 77), (77, 5))
+    assert (of_users.mapped, of_groups.mapped, Owners(apply=True).mapped) == (True, True, False)
+
+
+def test_a_name_says_what_is_done() -> None:
+    """Two runs with the same name make the same of a layer, so it holds every range."""
+    assert Owners(apply=False, uid_map=[IdMap(0, 5)]).name == "no owners"
+    assert Owners(apply=True).name == "owners kept"
+    mapped = Owners(apply=True, uid_map=[IdMap(0, 5, 2), IdMap(7, 8)], gid_map=[IdMap(0, 9)])
+    assert mapped.name == "owners mapped (uid 0:5:2, uid 7:8:1, gid 0:9:1)"
+
+
+def test_ids_of_the_host_are_not_mapped_again() -> None:
+    """As they were read from disk; all else stays as it was asked for."""
+    asked = Owners(apply=False, required=True, counted=False, uid_map=[IdMap(0, 5)])
+    host = asked.on_host()
+    assert (host.apply, host.required, host.counted, host.mapped) == (False, True, False, False)
 
 
 def test_the_first_of_two_ranges_counts() -> None:
