@@ -148,8 +148,9 @@ def _owners(policy: str, uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], wor
 def _refuse_losses(rootfs: Rootfs) -> None:
     counts, samples = rootfs.losses.counts, rootfs.losses.samples
     if counts:
-        path, reason = next(iter(samples.values()))
-        raise LossError(losses={str(kind): count for kind, count in counts.items()}, first=f"{quoted(path)}: {reason}")
+        # Of layers that a store has already, only the counts are known.
+        first = next((f"{quoted(path)}: {reason}" for path, reason in samples.values()), "in layers of the store")
+        raise LossError(losses={str(kind): count for kind, count in counts.items()}, first=first)
 
 
 def _report(image: Resolution, rootfs: Rootfs, dest: str, warnings: list[str], seconds: float) -> Report:

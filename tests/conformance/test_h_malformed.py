@@ -250,7 +250,7 @@ def test_spec_h_12_broken_headers(place: Place, fails: Callable[..., str]) -> No
 )
 @pytest.mark.parametrize("store", [False, True], ids=["directly", "from-store"])
 def test_spec_h_13_killed(store: bool, place: Place) -> None:
-    built = place.write([file(f"d{number % 97}/{number}", b"x") for number in range(6000)])
+    built = place.write([file(f"d{number % 97}/{number}", b"x") for number in range(3000)])
     program = "import sys; from unpacker.unpacking import unpack; unpack(*sys.argv[1:3], platform='linux/amd64', labels=False, sync=False, store=sys.argv[3] or None)"
     where = place.path / "place"
     where.mkdir()
@@ -267,7 +267,7 @@ def test_spec_h_13_killed(store: bool, place: Place) -> None:
 
     assert sorted(os.listdir(where)) == (["dest", "store"] if store else ["dest"])
     assert not store or os.listdir(where / "store/staging") == []
-    assert len(read(where / "dest")) == 6000 + 97 + 1
+    assert len(read(where / "dest")) == 3000 + 97 + 1
 
 
 def _has_begun(where: Path) -> bool:

@@ -18,12 +18,13 @@ from tests.snapshots.namespaces import in_own_mounts
 from tests.support.probes import needs_chown, needs_mknod, needs_overlay, needs_trusted_xattr
 from tests.support.tarbuild import SECOND, char, directory, file, hardlink, opaque, whiteout
 from tests.support.tree import Tree, diff, read, sketch
-from unpacker.errors import MountError, UnsupportedError
+from unpacker.errors import LossError, MountError, UnsupportedError
 from unpacker.events import LossKind
 from unpacker.image import Image
 from unpacker.snapshots.mounting import mount, temporary, unmount
 from unpacker.snapshots.mounts import Mount, overlay_mount
 from unpacker.snapshots.overlay import OverlaySnapshotter
+from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,6 +226,20 @@ def test_spec_i_08_a_device_0_0(place: Place) -> None:
         with temporary(snapshotter.mounts(records[-1].name)) as merged:
             assert sketch(read(merged)) == {"null": "char 1:3", "x": "file"}
     assert records[1].losses == {LossKind.DEVICE: 1}
+
+
+@needs_mknod
+def test_spec_i_08_a_device_0_0_and_strict(place: Place) -> None:
+    """Found in the layer, and later in the record of a layer that is there already, which has no more than a count."""
+    built, store = place.write([char("a", 0, 0)]), place.new("store")
+
+    for first in ("'a': character device 0:0 not made", "in layers of the store"):
+        dest = place.new("dest")
+        with pytest.raises(LossError) as raised:
+            unpack(built.path, dest, platform=AMD64, labels=False, store=store, sync=False, strict=True)
+        assert str(raised.value).startswith(f"not everything could be applied (device 1): {first}")
+        assert not dest.exists()
+    assert unpack(built.path, place.new("dest"), platform=AMD64, store=store, sync=False).losses == {LossKind.DEVICE: 1}
 
 
 @rule(

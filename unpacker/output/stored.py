@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from unpacker.errors import DestinationError
-from unpacker.events import LossKind, OnEvent, ignore
+from unpacker.events import Event, LossKind, Lost, OnEvent, ignore
 from unpacker.layer.clone import clone
 from unpacker.output.directory import Rootfs
 from unpacker.tree.attributes import Applier
@@ -50,10 +50,16 @@ def build_from_store(
     def lose(kind: LossKind, path: bytes, reason: str) -> None:
         rootfs.losses.add(kind, path, reason)
 
+    def told(event: Event) -> None:
+        """Keep an example of each loss: the records that snapshots have of them are only counts."""
+        if isinstance(event, Lost):
+            rootfs.losses.samples.setdefault(event.kind, (event.path, event.reason))
+        on_event(event)
+
     try:
         # The lease outlasts that of the unpack: the image's name may be given to another one while files are copied.
         with snapshotter.catalog.lease(map(str, image.chain_ids())):
-            records = image.unpack(snapshotter, rules, labels=labels, on_event=on_event)
+            records = image.unpack(snapshotter, rules, labels=labels, on_event=told)
             for record in records:
                 rootfs.entries += record.entries
                 rootfs.tar_bytes += record.tar_bytes
