@@ -659,6 +659,23 @@ def test_rm_of_a_snapshot(layout: Path, store: Path, run_toolbox: Run, ask: Any)
     ]
 
 
+def test_rm_of_an_active_snapshot_that_is_broken(layout: Path, store: Path, run_toolbox: Run, ask: Any) -> None:
+    """What fsck finds in it, and leaves to its owner, need not stay for ever; a committed one is fsck's own."""
+    fill(run_toolbox, layout, "full")
+    with OverlaySnapshotter(store) as snapshotter:
+        snapshotter.prepare("work", CHAINS["full"][0])
+        Path(snapshotter.catalog.active_path("work"), "active.json").write_text("{")
+        committed = Path(snapshotter.catalog.path(CHAINS["full"][2]))
+    assert run_toolbox("fsck", "--repair").status == 4
+
+    assert ask("rm", "work")["removed"] == [{"kind": "snapshot", "name": "work"}]
+
+    assert ask("fsck")["faults"] == []
+    (committed / "snapshot.json").write_text("{")
+    assert run_toolbox("rm", CHAINS["full"][2]).status == 4
+    assert committed.is_dir()
+
+
 def test_gc_keeps_its_hands_off_while_a_record_is_damaged(layout: Path, store: Path, run_toolbox: Run) -> None:
     fill(run_toolbox, layout, "full")
     run_toolbox("rm", f"{layout}:full")

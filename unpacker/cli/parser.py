@@ -46,7 +46,7 @@ exit status:
   0  done
   1  failure of the program itself
   2  usage: an option, a reference or a platform that cannot be read
-  3  not found: no such layout, reference, platform or blob
+  3  not found: no such layout, reference, platform, blob or snapshot
   4  integrity: the bytes are not what they are said to be
   5  content: intact, and unsafe, unsupported or beyond a limit
   6  filesystem: permissions, space, a DEST that cannot be used

@@ -10,7 +10,7 @@ from unpacker.cli.jsontext import to_json
 from unpacker.cli.store.mounting import refuse_mounted
 from unpacker.cli.store.opening import open_store
 from unpacker.cli.text import count
-from unpacker.errors import AmbiguousReferenceError, SnapshotStateError
+from unpacker.errors import AmbiguousReferenceError, DocumentError, SnapshotStateError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -41,13 +41,26 @@ def _remove(snapshotter: StoreSnapshotter, name: str) -> list[tuple[str, str]]:
         for image, platform in images:
             catalog.remove_image(image, platform)
         return [("image", image) for image, _ in images]
-    info = snapshotter.stat(name)
+    try:
+        info = snapshotter.stat(name)
+    except DocumentError:
+        if not os.path.isdir(catalog.active_path(name)):
+            raise  # A committed one, which others may need: for fsck.
+        _remove_broken(snapshotter, name)
+        return [("snapshot", name)]
     refuse_mounted(info)
     user = next((image["name"] for image in catalog.images() if image["chain_id"] == info.name), None)
     if user is not None:
         raise SnapshotStateError(name=name, why=f"is what image {user} stands for: remove the image")
     snapshotter.remove(info.name)
     return [("snapshot", info.name)]
+
+
+def _remove_broken(snapshotter: StoreSnapshotter, key: str) -> None:
+    """Remove an active snapshot whose record cannot be read: fsck leaves that to its owner, who knows its key."""
+    catalog = snapshotter.catalog
+    with catalog.staging() as place, catalog.lock("gc"):
+        catalog.take(catalog.active_path(key), place)
 
 
 def _images(snapshotter: StoreSnapshotter, name: str) -> list[tuple[str, str]]:
