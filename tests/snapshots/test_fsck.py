@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.snapshots.stores import layout_of, names, unpacked
+from tests.support.probes import PROJECT
 from tests.support.tree import read
 from unpacker.snapshots.fsck import Fault, check, repair
 from unpacker.snapshots.native import NativeSnapshotter
@@ -241,6 +243,42 @@ def test_what_killed_processes_left_is_swept(store: StoreSnapshotter) -> None:
 
     assert (found.faults, found.leftovers) == ((), 4)
     assert check(store).leftovers == 0
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_repair_that_was_killed_is_finished_by_the_next(at: int, layout: Path, store: StoreSnapshotter) -> None:
+    """Nothing is in the place of a snapshot that is not one: neither half removed, nor half made."""
+    full = unpacked(store, layout, "full")
+    for name in full[:2]:
+        cut("snapshot.json")(Path(store.catalog.path(name)))
+    program = f"""
+import os, signal
+from pathlib import Path
+from tests.snapshots.stores import unpacked
+from unpacker.snapshots.catalog import Catalog
+from unpacker.snapshots.fsck import repair
+from unpacker.snapshots.overlay import OverlaySnapshotter
+times = 0
+def until_killed(change):
+    def changed(*args):
+        global times
+        change(*args)
+        times += 1
+        if times == {at}:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return changed
+Catalog.take, Catalog.publish = until_killed(Catalog.take), until_killed(Catalog.publish)
+store = OverlaySnapshotter({store.catalog.root!r}, sync=False)
+repair(store, lambda: unpacked(store, Path({str(layout)!r}), "full"))
+"""
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, check=False)
+
+    assert done.returncode == -9
+    finished = repair(store, lambda: unpacked(store, layout, "full"))
+    assert finished.faults == check(store).faults == ()
+    assert names(store) == set(full)
+    assert os.listdir(Path(store.catalog.root, "staging")) == []
 
 
 def test_size_is_not_compared_to_the_block(layout: Path, store: StoreSnapshotter) -> None:
