@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 STRICT = ("index=off", "metacopy=off", "redirect_dir=nofollow")
-"""What every overlay of ours is mounted with, whatever the kernel was built to do by default.
+"""What every overlay of ours that is written to is mounted with, whatever the kernel was built to do by default.
 
 With ``metacopy`` and ``redirect_dir`` a write through the mount leaves files without their data in the upper directory,
 and directories that point elsewhere: no layer could be made of it, and no copy of it be the tree that was seen.  With
@@ -77,7 +77,7 @@ def overlay_mount(
         upper: Where what is written goes; without one the tree is read-only.
         work: An empty directory of overlayfs's own, beside ``upper``.
         userxattr: Whether markers are ``user.overlay.*`` attributes, see `unpacker.layer.markers`.
-        extra: More options of overlayfs, over those of `STRICT`; an overlay only has them.
+        extra: More options of overlayfs, over those of `STRICT`, which an overlay that is written to has.
 
     Raises:
         UnsupportedError: None, or more than 500 directories.
@@ -90,7 +90,7 @@ def overlay_mount(
     if upper is not None and not below:
         return bind_mount(upper, readonly=False)
     check_lowers(len(below))
-    options = [*(["userxattr"] if userxattr else []), *STRICT, *extra]
+    options = [*(["userxattr"] if userxattr else []), *(STRICT if upper is not None else ()), *extra]
     if upper is not None and work is not None:
         options += [f"workdir={escaped(_absolute(work))}", f"upperdir={escaped(_absolute(upper))}"]
     options.append(f"lowerdir={':'.join(escaped(lower) for lower in below)}")
