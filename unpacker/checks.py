@@ -28,6 +28,8 @@ class BlobCheck(Record):
     """What is wrong with its bytes."""
     labels: str | None = None
     """What is wrong with its labels."""
+    unreadable: bool = False
+    """Whether that is the file itself, and not only what the label ``containerd.io/uncompressed`` says."""
 
 
 def check_blobs(store: ContentStore, limits: Limits = DEFAULT) -> Iterator[BlobCheck]:
@@ -44,7 +46,7 @@ def check_blobs(store: ContentStore, limits: Limits = DEFAULT) -> Iterator[BlobC
         blob = _fault_of_bytes(store, info)
         if blob is None and UNCOMPRESSED in info.labels:
             labels = _fault_of_label(store, info, limits)
-        yield BlobCheck(digest=info.digest, size=info.size, blob=blob, labels=labels)
+        yield BlobCheck(digest=info.digest, size=info.size, blob=blob, labels=labels, unreadable=info.fault is not None)
 
 
 def _descriptor(info: Info) -> Descriptor:

@@ -15,7 +15,7 @@ import pytest
 from tests.snapshots.namespaces import in_own_mounts, mounted_below
 from tests.snapshots.stores import BASE, IMAGES, layout_of
 from tests.support.layoutbuild import LayoutBuilder, digest_of
-from tests.support.probes import PROJECT, needs_overlay
+from tests.support.probes import PROJECT, needs_chown, needs_overlay
 from tests.support.tree import read
 from unpacker.cli import unpack_main
 from unpacker.snapshots.native import NativeSnapshotter
@@ -733,6 +733,31 @@ def test_fsck_finds_what_is_broken_in_a_store_and_repairs_it(
     assert read(tmp_path / "after") == read(tmp_path / "before")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param("--owner self", id="self"),
+        pytest.param("--keep-dirlinks", id="links kept"),
+        pytest.param(
+            "--uid-map 0:100000:65536 --uid-map 70000:5 --gid-map 0:100000:65536", id="maps", marks=needs_chown
+        ),
+    ],
+)
+def test_what_is_unpacked_again_is_made_as_it_was(
+    options: str, layout: Path, store: Path, run_toolbox: Run, tmp_path: Path
+) -> None:
+    """Layers that were applied by different rules do not mix, in a repair no more than in an unpack."""
+    words = ["-q", "--platform", HOST, *options.split(), f"{layout}:full"]
+    assert unpack_main([*words, str(tmp_path / "before")]) == 0
+    (store / "snapshots/sha256" / CHAINS["full"][1][7:] / "fs/usr").unlink()
+
+    repaired = run_toolbox("fsck", "--repair", str(layout))
+
+    assert (repaired.status, "cannot be unpacked" in repaired.err) == (0, False)
+    assert unpack_main([*words, str(tmp_path / "after")]) == 0
+    assert read(tmp_path / "after") == read(tmp_path / "before")
+
+
 def test_fsck_without_the_layout_takes_the_broken_image_away(layout: Path, store: Path, run_toolbox: Run) -> None:
     fill(run_toolbox, layout, "full", "half")
     (store / "snapshots/sha256" / CHAINS["full"][1][7:] / "snapshot.json").unlink()
@@ -763,15 +788,20 @@ def test_fsck_tells_when_an_image_cannot_be_unpacked_again(layout: Path, store: 
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "complaint", "kept"),
     [
-        pytest.param("{", "expected", id="damaged"),
-        pytest.param(json.dumps({"containerd.io/uncompressed": "sha256:" + "0" * 64}), "decompresses to", id="false"),
-        pytest.param(json.dumps({"containerd.io/uncompressed": "sha256"}), "is 'sha256'", id="no digest"),
+        pytest.param("{", "expected", None, id="damaged"),
+        pytest.param(
+            json.dumps({"containerd.io/uncompressed": "sha256:" + "0" * 64, "team": "base"}),
+            "decompresses to",
+            {"team": "base"},
+            id="false",
+        ),
+        pytest.param(json.dumps({"containerd.io/uncompressed": "sha256"}), "is 'sha256'", {}, id="no digest"),
     ],
 )
 def test_fsck_compares_labels_with_their_blobs(
-    text: str, complaint: str, layout: Path, run_toolbox: Run, tmp_path: Path
+    text: str, complaint: str, kept: Any, layout: Path, run_toolbox: Run, tmp_path: Path
 ) -> None:
     assert unpack_main(["-q", "--platform", HOST, f"{layout}:full", str(tmp_path / "dest")]) == 0
     labels = next((layout / "labels/sha256").iterdir())
@@ -783,7 +813,7 @@ def test_fsck_compares_labels_with_their_blobs(
     assert outcome.status == 4
     assert complaint in outcome.lines[0]
     assert run_toolbox("fsck", "--repair", str(layout)).status == 0
-    assert not labels.exists()
+    assert (json.loads(labels.read_text()) if labels.exists() else None) == kept
     assert run_toolbox("fsck", str(layout)).status == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,19 @@ from unpacker.cli.parser import STORE_VARIABLE, store_of
 from unpacker.cli.store.opening import open_store
 from unpacker.cli.text import amount, count
 from unpacker.content.disk import ContentStore
+from unpacker.content.labels import UNCOMPRESSED
 from unpacker.errors import DocumentError, IntegrityError, UnpackError, UsageError
 from unpacker.events import Warned
 from unpacker.image import Image
+from unpacker.record import Record
 from unpacker.snapshots import fsck
+from unpacker.tree.owners import IdMap, Owners
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
+    from unpacker.layer.rules import Rules
     from unpacker.limits import Limits
     from unpacker.snapshots.base import StoreSnapshotter
 
@@ -80,8 +85,10 @@ def _check_layout(arguments: Namespace, limits: Limits, tally: _Tally, feedback:
         if found.blob is not None:
             tally.add("blob", found.blob)
         if found.labels is not None:
-            if arguments.repair:
+            if arguments.repair and found.unreadable:
                 store.labels.remove(found.digest)
+            elif arguments.repair:
+                store.labels.set(found.digest, {UNCOMPRESSED: ""})
             tally.add("labels", found.labels, repaired=arguments.repair)
     feedback.say(f"checked {arguments.layout}: {count(blobs, 'blob')}, {amount(size)} read")
     return {"blobs": blobs, "blob_bytes": size}
@@ -92,9 +99,10 @@ def _check_store(arguments: Namespace, limits: Limits, tally: _Tally, feedback: 
         if arguments.repair:
             again = None
             if arguments.layout is not None:
+                made_by = _made_by(snapshotter)
 
                 def again() -> None:
-                    _unpack_again(arguments, limits, snapshotter, feedback)
+                    _unpack_again(_Again(arguments.layout, limits, snapshotter, feedback, made_by))
 
             found = fsck.repair(snapshotter, again)
         else:
@@ -111,23 +119,53 @@ def _check_store(arguments: Namespace, limits: Limits, tally: _Tally, feedback: 
     return {"snapshots": found.snapshots, "images": found.images, "leftovers": found.leftovers}
 
 
-def _unpack_again(arguments: Namespace, limits: Limits, snapshotter: StoreSnapshotter, feedback: Feedback) -> None:
+class _Again(Record, kw_only=False):
+    """What it takes to unpack images once more."""
+
+    layout: str
+    limits: Limits
+    snapshotter: StoreSnapshotter
+    feedback: Feedback
+    made_by: Mapping[str, str]
+    """By which rules the layers of the store were applied, of those whose record could be read."""
+
+
+def _made_by(snapshotter: StoreSnapshotter) -> dict[str, str]:
+    found = {}
+    for path in snapshotter.catalog.committed_paths():
+        with suppress(UnpackError, FileNotFoundError, NotADirectoryError):
+            record = snapshotter.catalog.read(path)
+            if record.made_by is not None:
+                found[record.name] = record.made_by
+    return found
+
+
+def _unpack_again(again: _Again) -> None:
     """Unpack the images of the store that come from the layout; one that cannot be does not hide the others."""
-    layout = os.path.abspath(arguments.layout)
-    for path in snapshotter.catalog.image_paths():
+    layout = os.path.abspath(again.layout)
+    for path in again.snapshotter.catalog.image_paths():
         with suppress(DocumentError):
-            known = snapshotter.catalog.read_image(path)
+            known = again.snapshotter.catalog.read_image(path)
             if known is not None and known["name"].startswith(f"{layout}:"):
-                _unpack_image(known, layout, limits, snapshotter, feedback)
+                _unpack_image(known, layout, again)
 
 
-def _unpack_image(
-    known: Mapping[str, str], layout: str, limits: Limits, snapshotter: StoreSnapshotter, feedback: Feedback
-) -> None:
+def _unpack_image(known: Mapping[str, str], layout: str, again: _Again) -> None:
     try:
         name = known["name"].removeprefix(f"{layout}:")
         source = f"{layout}@{name}" if name == known["manifest"] else known["name"]
-        image = Image.open(source, known["platform"], limits=limits, on_event=feedback.on_event)
-        image.unpack(snapshotter, on_event=feedback.on_event)
+        image = Image.open(source, known["platform"], limits=again.limits, on_event=again.feedback.on_event)
+        image.unpack(again.snapshotter, _rules(image, again), on_event=again.feedback.on_event)
     except UnpackError as error:
-        feedback.on_event(Warned(message=f"image {known['name']} cannot be unpacked again: {error}"))
+        again.feedback.on_event(Warned(message=f"image {known['name']} cannot be unpacked again: {error}"))
+
+
+def _rules(image: Image, again: _Again) -> Rules:
+    """Give the rules by which the image's other layers were applied, or any in the store: they do not mix."""
+    usual = again.snapshotter.rules(again.limits)
+    known = (again.made_by[name] for name in map(str, image.chain_ids()) if name in again.made_by)
+    text = next(known, next(iter(again.made_by.values()), usual.name))
+    maps = [(kind, IdMap.parse(ids)) for kind, ids in re.findall(r"([ug]id) (\d+:\d+:\d+)", text)]
+    uids, gids = ([ids for kind, ids in maps if kind == wanted] for wanted in ("uid", "gid"))
+    owners = Owners(apply=text.startswith("owners"), uid_map=uids, gid_map=gids)
+    return usual.changed(owners=owners, keep_dirlinks=text.endswith("directory links kept"))
