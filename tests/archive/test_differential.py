@@ -265,7 +265,7 @@ def seen_by_tarfile(archive: bytes) -> list[tuple[tarfile.TarInfo, bytes]] | Non
     return whole
 
 
-@settings(PROPERTY, max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(PROPERTY, max_examples=200, suppress_health_check=list(HealthCheck))
 @given(odd_archives())
 def test_what_is_accepted_is_what_tarfile_sees(archive: bytes) -> None:
     found = accepted(archive)
