@@ -52,7 +52,7 @@ class HoleWriter:
             return
         begin = 0
         for at in range(first, size - PAGE + 1, PAGE):
-            if data[at] == 0 and data[at : at + PAGE] == _ZEROS:
+            if data[at] == 0 and data[at : at + PAGE].tobytes() == _ZEROS:  # comparing a memoryview is slow
                 if at > begin:
                     self._put(data[begin:at])
                 self._position += PAGE
