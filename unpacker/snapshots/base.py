@@ -25,7 +25,7 @@ from unpacker.tree.directory import MOST_OPEN, OPEN_DIRECTORY
 from unpacker.tree.disk import DiskTree
 from unpacker.tree.finish import finish_directories, finish_root
 from unpacker.tree.owners import Owners
-from unpacker.tree.probe import may_chown, umask
+from unpacker.tree.probe import may_chown, may_read_all, umask
 from unpacker.tree.sync import sync_filesystem
 
 if TYPE_CHECKING:
@@ -286,6 +286,7 @@ class StoreSnapshotter(ABC):
     def _extract(self, layer: LayerSource, parent: str | None, rules: Rules) -> SnapshotRecord:
         """Make the snapshot of a layer, in a private place until it is complete."""
         with self.catalog.staging() as place:
+            rules = rules.changed(readable=not may_read_all(place.descriptor))
             record = self._stage(place, layer, parent, rules)
             self.catalog.write_record(place.descriptor, record)
             if self._sync:
@@ -327,14 +328,15 @@ class StoreSnapshotter(ABC):
         def lose(kind: LossKind, path: bytes, reason: str) -> None:
             losses.add(kind, path, reason)
 
-        applier = Applier(rules.owners, lose, rules.umask)
+        applier = Applier(rules.owners, lose, rules.umask, readable=rules.readable)
         finish_directories(tree, applier)
         finish_root(tree.descriptor(tree.root), tree.root.attributes or implied(), applier)
 
     def _copier(self, place: Private) -> Copier:
         """Give what copies files of the store, owners and all, as far as the caller may."""
         owners = Owners(apply=may_chown(place.descriptor))
-        return Copier(Applier(owners, lambda _kind, _path, _reason: None, umask()))
+        readable = not may_read_all(place.descriptor)
+        return Copier(Applier(owners, lambda _kind, _path, _reason: None, umask(), readable=readable))
 
 
 def _field(info: Info, path: tuple[str, ...]) -> str | None:

@@ -10,6 +10,7 @@ docs/formats.md describes it::
       leases/                     chain_ids that a running process needs
       locks/                      one lock file a chain_id, and who holds it
       staging/                    what is in the making
+      l/                          short names of snapshots, for mounts of many layers
 
 A committed snapshot appears by one rename of a directory that is complete.  A record is replaced whole, by one rename.
 What a killed process has left lies in ``staging`` and ``leases``, and is removed when the next one takes a lease.
@@ -38,6 +39,7 @@ from unpacker.errors import (
 )
 from unpacker.limits import DEFAULT
 from unpacker.snapshots.record import SnapshotRecord
+from unpacker.snapshots.short import LINKS, sweep_links
 from unpacker.snapshots.snapshotter import Kind
 from unpacker.spec.digest import Digest, InvalidDigestError
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE
@@ -58,7 +60,7 @@ IMAGE = ("name", "platform", "manifest", "chain_id")
 _UNFINISHED = re.compile(r"\.[a-z0-9.]+\.json\.new")
 """See `replace_file`."""
 _DIRECTORIES = ("snapshots", "active", "images", "leases", "locks", "staging")
-_OWN = frozenset({*_DIRECTORIES, VERSION, f".{VERSION}.new"})
+_OWN = frozenset({*_DIRECTORIES, LINKS, VERSION, f".{VERSION}.new"})
 _LONGEST_NAME = 4096
 """Bytes of a key or a name, as of a label: it stands in records."""
 _SHOWN = 64
@@ -236,7 +238,9 @@ class Catalog:
 
     def sweep(self) -> int:
         """Remove what killed processes have left; give how many things that were."""
-        return self._sweep_staging() + self._sweep_leases() + self._sweep_files()
+        with self.lock("gc"):
+            links = sweep_links(self.root)
+        return self._sweep_staging() + self._sweep_leases() + self._sweep_files() + links
 
     def _sweep_staging(self) -> int:
         with opened(os.path.join(self.root, "staging")) as holder:

@@ -11,6 +11,7 @@ from unpacker.layer.markers import Markers, SidecarMarkers, markers
 from unpacker.snapshots.base import FILES, StoreSnapshotter
 from unpacker.snapshots.encoding import choose_encoding
 from unpacker.snapshots.mounts import bind_mount, overlay_mount
+from unpacker.snapshots.short import short_name
 from unpacker.snapshots.snapshotter import Kind
 from unpacker.tree.attributes import Applier, implied
 from unpacker.tree.finish import finish_root
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from unpacker.tree.private import Private
 
 _WORK = "work"
+_LONG_NAMES = 3072
+"""Bytes of all names together from which on short ones are given: an upper directory's have to fit in as well."""
 
 
 class OverlaySnapshotter(StoreSnapshotter):
@@ -55,7 +58,7 @@ class OverlaySnapshotter(StoreSnapshotter):
         path, record = self.catalog.find(key)
         active = record.kind is not Kind.COMMITTED
         below = self.chain(record.parent if active and record.parent else key) if record.parent or not active else []
-        lowers = [self.files(each.name) for each in below]
+        lowers = self._short([self.files(each.name) for each in below])
         userxattr = _userxattr(below)
         files = os.path.join(path, FILES)
         if record.kind is Kind.ACTIVE and lowers:
@@ -63,6 +66,12 @@ class OverlaySnapshotter(StoreSnapshotter):
         if len(lowers) > 1:
             return [overlay_mount(lowers, userxattr=userxattr)]
         return [bind_mount(lowers[0] if lowers else files, readonly=record.kind is not Kind.ACTIVE)]
+
+    def _short(self, lowers: list[str]) -> list[str]:
+        """Give the same directories under names that are short enough for the options of one mount, if need be."""
+        if sum(len(os.fsencode(lower)) + 1 for lower in lowers) < _LONG_NAMES:
+            return lowers
+        return [short_name(self.catalog.root, lower) for lower in lowers]
 
     def _fill(self, place: Private, record: SnapshotRecord) -> None:
         """Make an upper directory, with the attributes of the root below, which it would hide."""
