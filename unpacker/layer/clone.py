@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 from unpacker.layer.stack import Stack
+from unpacker.tree.copy import keeps_mode
 
 if TYPE_CHECKING:
     from unpacker.tree.copy import Copier
@@ -30,6 +32,7 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
     waiting = [(stack, tree.root)]
     while waiting:
         under, node = waiting.pop()
+        prefix = node.path() + b"/" if node.parent else b""
         for name, found in under.entries():
             count += 1
             if isinstance(found, Stack):
@@ -40,9 +43,14 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
             layer, holder = found
             source = layer.tree.descriptor(holder)
             into = tree.descriptor(node)
-            if link:
-                os.link(name, name, src_dir_fd=source, dst_dir_fd=into, follow_symlinks=False)
-                continue
+            # What was made with privilege (so with devices) has its own mode.
+            if link and (layer.markers.encoding == "device" or not keeps_mode(source, name)):
+                try:
+                    os.link(name, name, src_dir_fd=source, dst_dir_fd=into, follow_symlinks=False)
+                    continue
+                except OSError as error:
+                    if error.errno != errno.EMLINK:  # ext4: 65,000 names of one file; this one is copied then
+                        raise
             status = os.stat(name, dir_fd=source, follow_symlinks=False)
             if status.st_nlink > 1:
                 first = known.setdefault((status.st_dev, status.st_ino), (node, name))
@@ -51,5 +59,5 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
                         earlier = tree.descriptor(first[0])
                         os.link(first[1], name, src_dir_fd=earlier, dst_dir_fd=into, follow_symlinks=False)
                     continue
-            copier.copy(source, name, into, name, node.path(name), layer.markers.shown)
+            copier.copy(source, name, into, name, prefix + name, layer.markers.shown, status)
     return count

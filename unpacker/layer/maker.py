@@ -57,8 +57,8 @@ class Maker:
         self._on_loss = on_loss
         self._on_replaced = on_replaced
         self.apart = rules.markers is not None
-        self.applier = Applier(rules.owners, self.lose, rules.umask)
-        self.copier = Copier(Applier(rules.owners.on_host(), self.lose, rules.umask))
+        self.applier = Applier(rules.owners, self.lose, rules.umask, readable=rules.readable)
+        self.copier = Copier(Applier(rules.owners.on_host(), self.lose, rules.umask, readable=rules.readable))
 
     def file(
         self, directory: Directory, name: bytes, entry: Entry, reader: TarReader, *, tree: Tree | None = None

@@ -20,6 +20,8 @@ class Rules(Record):
     keep_dirlinks: bool = False
     markers: Markers | None = None
     """How layers that stay apart say what they hide; None where they are merged."""
+    readable: bool = False
+    """Whether the caller must be able to read all of it again (`unpacker.tree.attributes.Applier`)."""
     limits: Limits = DEFAULT
 
     @property

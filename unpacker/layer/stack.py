@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from unpacker.tree.attributes import Attributes
-from unpacker.tree.copy import xattrs
+from unpacker.tree.copy import kept
 from unpacker.tree.directory import Directory, Other
 
 if TYPE_CHECKING:
@@ -179,13 +179,8 @@ class Stack:
 
         descriptor = layer.tree.descriptor(node)
         status = os.fstat(descriptor)
-        found = Attributes(
-            stat.S_IMODE(status.st_mode),
-            status.st_uid,
-            status.st_gid,
-            status.st_mtime_ns,
-            xattrs(descriptor, renamed),
-        )
+        mode, attributes = kept(descriptor, stat.S_IMODE(status.st_mode), renamed)
+        found = Attributes(mode, status.st_uid, status.st_gid, status.st_mtime_ns, attributes)
         found.on_host = True
         return found
 

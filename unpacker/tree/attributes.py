@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OnLoss = Callable[[LossKind, bytes, str], None]
 
+KEPT_MODE = b"user.overlay.unpack.mode"
+"""Among those that overlayfs takes for its own and shows to nobody, in mounts with ``userxattr``."""
 _SPECIAL_BITS = 0o7000
 # What chown says where the caller may not, or where the id has no place in its user namespace.
 _CHOWN_REFUSED = frozenset({errno.EPERM, errno.EINVAL})
@@ -71,10 +73,13 @@ class Applier:
         owners: Which owner to set, and whether to set one.
         on_loss: Told of each loss: its kind, the path, and why.
         umask: The process's file mode creation mask, which the kernel takes off the mode given to open(2).
+        readable: Whether the owner must be able to read all of it again, without privilege: what has another mode, as
+            Fedora's ``/etc/shadow`` with 0000, gets it, and its own one as the attribute `KEPT_MODE`.
     """
 
-    def __init__(self, owners: Owners, on_loss: OnLoss, umask: int) -> None:
+    def __init__(self, owners: Owners, on_loss: OnLoss, umask: int, *, readable: bool = False) -> None:
         self.owners = owners
+        self.readable = readable
         self.on_loss = on_loss
         self.umask = umask
         self._own = (os.geteuid(), os.getegid())  # who owns a new file
@@ -84,6 +89,10 @@ class Applier:
         """Finish a regular file; ``created`` is the mode that it was created with, the mask still to be taken off."""
         mode = entry.mode
         changed = self._owner(entry.uid, entry.gid, descriptor, None, entry.name)
+        if self.readable and not mode & stat.S_IRUSR:
+            created |= stat.S_IRUSR | stat.S_IWUSR
+            os.fchmod(descriptor, created)
+            mode = self._kept(descriptor, mode, stat.S_IRUSR, entry.name)
         if entry.xattrs:
             if not created & ~self.umask & stat.S_IWUSR:  # user.* is for those who may write by the mode, not only here
                 os.fchmod(descriptor, created | stat.S_IWUSR)
@@ -120,8 +129,11 @@ class Applier:
         if wanted.xattrs:
             for name, value in wanted.xattrs.items():
                 self._xattr(descriptor, name, value, path(), follow=True)
+        mode = wanted.mode
+        if self.readable and mode & stat.S_IRWXU != stat.S_IRWXU:
+            mode = self._kept(descriptor, mode, stat.S_IRWXU, path())
         try:
-            os.fchmod(descriptor, wanted.mode)
+            os.fchmod(descriptor, mode)
             if wanted.mode & stat.S_ISGID:
                 self._look_at_setgid(os.fstat(descriptor), path)
             self._time(descriptor, None, wanted.mtime, path)
@@ -171,6 +183,16 @@ class Applier:
         if owners.counted:
             self.on_loss(LossKind.OWNER, _path(path), f"owner {uid}:{gid} not set")
         return False
+
+    def _kept(self, descriptor: int, mode: int, needed: int, path: bytes) -> int:
+        """Note the mode of what the owner could not read, and give the one that it gets."""
+        try:
+            os.setxattr(descriptor, KEPT_MODE, b"%04o" % mode)
+        except OSError as error:
+            if error.errno not in _XATTR_REFUSED:
+                raise
+            self.on_loss(LossKind.MODE, path, f"mode {mode:04o} became {mode | needed:04o}, to be read again")
+        return mode | needed
 
     def _xattr(self, target: int | bytes, name: bytes, value: bytes, path: bytes, *, follow: bool) -> None:
         try:

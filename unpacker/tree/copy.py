@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from unpacker.spec.entry import Entry, Kind
+from unpacker.tree.attributes import KEPT_MODE
 from unpacker.tree.clone import copy_range, reflink
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Renamed = Callable[[bytes], bytes | None]
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+_MODE_DIGITS = 4
 _NO_XATTRS = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA})
 
 _KINDS = {
@@ -61,6 +63,25 @@ def xattrs(target: int | bytes, renamed: Renamed = as_it_is) -> dict[bytes, byte
     return found or None
 
 
+def kept(target: int | bytes, mode: int, renamed: Renamed = as_it_is) -> tuple[int, dict[bytes, bytes] | None]:
+    """Give mode and extended attributes of what lies in a store, the mode as it was before it had to be readable."""
+    found = xattrs(target, lambda name: name if name == KEPT_MODE else renamed(name))
+    if not found or KEPT_MODE not in found:
+        return mode, found
+    text = found.pop(KEPT_MODE)
+    return int(text, 8) if len(text) == _MODE_DIGITS and not text.strip(b"01234567") else mode, found or None
+
+
+def keeps_mode(directory: int, name: bytes) -> bool:
+    """Whether a file in a directory of a store has another mode than it should have elsewhere."""
+    try:
+        return bool(os.getxattr(os.fsencode(f"/proc/self/fd/{directory}/") + name, KEPT_MODE, follow_symlinks=False))
+    except OSError as error:
+        if error.errno not in _NO_XATTRS:
+            raise
+        return False
+
+
 class Copier:
     """Copies what is no directory, from one directory to another.
 
@@ -73,7 +94,14 @@ class Copier:
         self._reflink = True
 
     def copy(
-        self, source: int, name: bytes, directory: int, new: bytes, path: bytes, renamed: Renamed = as_it_is
+        self,
+        source: int,
+        name: bytes,
+        directory: int,
+        new: bytes,
+        path: bytes,
+        renamed: Renamed = as_it_is,
+        status: os.stat_result | None = None,
     ) -> None:
         """Copy a file, a link or a node between two directories, given by their descriptors.
 
@@ -84,17 +112,18 @@ class Copier:
             new: The name there, which is free.
             path: What losses call it.
             renamed: What the copy's extended attributes are called.
+            status: Its status, if that is known already.
 
         Raises:
             FileExistsError: The new name is taken.
             OSError: The copy failed.
         """
-        status = os.stat(name, dir_fd=source, follow_symlinks=False)
+        status = status or os.stat(name, dir_fd=source, follow_symlinks=False)
         entry = Entry(_KINDS[stat.S_IFMT(status.st_mode)], path, 0)
         entry.mode = stat.S_IMODE(status.st_mode)
         entry.uid, entry.gid, entry.mtime = status.st_uid, status.st_gid, status.st_mtime_ns
         if entry.kind is Kind.FILE:
-            self._copy_file(source, name, directory, new, entry, renamed)
+            self._copy_file(source, name, directory, new, entry, renamed, status)
             return
         if entry.kind is Kind.SYMLINK:
             os.symlink(os.readlink(name, dir_fd=source), new, dir_fd=directory)
@@ -103,23 +132,32 @@ class Copier:
         entry.xattrs = xattrs(os.fsencode(f"/proc/self/fd/{source}/") + name, renamed)
         self.applier.special(directory, new, entry)
 
-    def _copy_file(self, source: int, name: bytes, directory: int, new: bytes, entry: Entry, renamed: Renamed) -> None:
+    def _copy_file(
+        self,
+        source: int,
+        name: bytes,
+        directory: int,
+        new: bytes,
+        entry: Entry,
+        renamed: Renamed,
+        status: os.stat_result,
+    ) -> None:
         reading = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=source)
         try:
             created = entry.mode & 0o777
             writing = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, created, dir_fd=directory)
             try:
-                self.copy_data(reading, writing)
-                entry.xattrs = xattrs(reading, renamed)
+                self.copy_data(reading, writing, status)
+                entry.mode, entry.xattrs = kept(reading, entry.mode, renamed)
                 self.applier.file(writing, entry, created)
             finally:
                 os.close(writing)
         finally:
             os.close(reading)
 
-    def copy_data(self, reading: int, writing: int) -> None:
+    def copy_data(self, reading: int, writing: int, status: os.stat_result | None = None) -> None:
         """Copy all data of one file to another, which is empty."""
-        status = os.fstat(reading)
+        status = status or os.fstat(reading)
         size = status.st_size
         if not size:
             return

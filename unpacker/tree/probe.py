@@ -41,6 +41,20 @@ def may_chown(directory: int) -> bool:
         os.unlink(name, dir_fd=directory)
 
 
+def may_read_all(directory: int) -> bool:
+    """Try to read a file that nobody may read, its owner included."""
+    name = b".probe"
+    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0, dir_fd=directory))
+    try:
+        os.close(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
+    except PermissionError:
+        return False
+    else:
+        return True
+    finally:
+        os.unlink(name, dir_fd=directory)
+
+
 def umask() -> int:
     """Give the process's file mode creation mask.
 
