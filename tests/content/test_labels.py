@@ -144,7 +144,7 @@ def test_a_link_planted_in_a_layout_is_not_written_through(store: LabelStore, tm
 
 
 def test_a_file_left_by_a_killed_writer_is_replaced(store: LabelStore, tmp_path: Path) -> None:
-    file_of(tmp_path).parent.mkdir(parents=True)
+    store.set(BLOB, {"first": "1"})
     (tmp_path / "outside").write_text("canary")
     temporary = file_of(tmp_path).with_name(f".{file_of(tmp_path).name}.new")
     temporary.symlink_to(tmp_path / "outside")
@@ -153,7 +153,39 @@ def test_a_file_left_by_a_killed_writer_is_replaced(store: LabelStore, tmp_path:
 
     assert not temporary.is_symlink()
     assert (tmp_path / "outside").read_text() == "canary"
+    assert store.get(BLOB) == {"first": "1", "a": "1"}
+
+
+def test_the_first_label_takes_no_lock(store: LabelStore, tmp_path: Path) -> None:
+    """The lock's library takes longer to import than most layers to unpack."""
+    store.set(BLOB, {"a": "1"})
+
     assert store.get(BLOB) == {"a": "1"}
+    assert not (tmp_path / "labels/.lock").exists()
+
+
+def test_a_first_label_that_comes_while_another_is_made_is_not_lost(store: LabelStore, tmp_path: Path) -> None:
+    """Who holds the lock has seen no labels, and would write over those that somebody creates without it."""
+    other = LabelStore(tmp_path)
+
+    def change(found: dict[str, str]) -> dict[str, str]:
+        if not found:
+            other.set(BLOB, {"theirs": "1"})
+        return {**found, "ours": "1"}
+
+    assert store.change(BLOB, change) == {"theirs": "1", "ours": "1"}
+    assert other.get(BLOB) == {"theirs": "1", "ours": "1"}
+
+
+def test_a_filesystem_without_nameless_files_gets_labels_under_the_lock(
+    store: LabelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unpacker.content.labels.create", lambda *_values: False)
+
+    store.set(BLOB, {"a": "1"})
+
+    assert store.get(BLOB) == {"a": "1"}
+    assert (tmp_path / "labels/.lock").exists()
 
 
 def test_a_failed_write_leaves_the_old_labels(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
+# The name is taken; /proc is not mounted; this filesystem has no links.
+_NOT_LINKED = frozenset({errno.EEXIST, errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV})
 
 
 def open_directory(name: str, parent: int | None = None, *, make: bool = False) -> int:
@@ -81,6 +84,30 @@ def replace(parent: int, name: str, data: bytes, *, sync: bool = True) -> None:
     except BaseException:
         os.unlink(temporary, dir_fd=parent)
         raise
+
+
+def create(parent: int, name: str, data: bytes) -> bool:
+    """Put a file in place whole and durably if none is there; for that nobody needs a lock, and a kill leaves nothing.
+
+    False if there is one, or if this filesystem has no files without names (O_TMPFILE): `replace` does it then.
+    """
+    try:
+        fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in _NO_NAMELESS:
+            raise
+        return False
+    with open(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+        try:
+            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=parent)
+        except OSError as error:
+            if error.errno not in _NOT_LINKED:
+                raise
+            return False
+    return True
 
 
 def _mode(parent: int, name: str) -> int | None:

@@ -1,7 +1,8 @@
 """Labels on disk: what became known of a blob, in a small file beside it.
 
-``labels/<algorithm>/<encoded>.json`` holds one JSON object of strings for the blob of the same name.  Files are
-replaced whole, by one rename, so readers need no lock.  Writers merge, so they take one, for as long as that takes.
+``labels/<algorithm>/<encoded>.json`` holds one JSON object of strings for the blob of the same name.  Files appear and
+are replaced whole, in one step, so readers need no lock.  Who changes one takes a lock, for as long as that takes; who
+makes the first one needs none, as only one can, and an unpack mostly does (the lock would cost it a tenth of its time).
 Nothing may be believed because a label says so.
 """
 
@@ -14,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unpacker.content.blob import read_regular
-from unpacker.content.files import directory, replace, sweep
+from unpacker.content.files import create, directory, replace, sweep
 from unpacker.limits import DEFAULT
 from unpacker.spec.labels import check, merged
 from unpacker.spec.strictjson import load
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from unpacker.spec.digest import Digest
+
+    Change = Callable[[dict[str, str]], dict[str, str]]
 
 UNCOMPRESSED = "containerd.io/uncompressed"
 """On a layer's blob: its diff_id, under the name that containerd gives it."""
@@ -78,13 +81,14 @@ class LabelStore:
         if all(self.get(digest).get(key, "") == value for key, value in labels.items()):
             return
         try:
-            self.change(digest, lambda found: merged(found, labels))
+            if not self._create(digest, merged({}, labels)):
+                self.change(digest, lambda found: merged(found, labels))
         except OSError as error:
             if error.errno not in _CANNOT_WRITE:
                 raise
             self._unwritten[digest] = {**self._unwritten.get(digest, {}), **labels}
 
-    def change(self, digest: Digest, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
+    def change(self, digest: Digest, change: Change) -> dict[str, str]:
         """Change the labels of a blob while nobody else does; they are on the disk when this returns.
 
         Args:
@@ -106,15 +110,46 @@ class LabelStore:
                 directory(algorithm, top, make=True) as parent,
             ):
                 with self._lock():
-                    # As it is now that nobody else writes.
-                    found = change(merged(self._read(digest), self._unwritten.get(digest, {})))
-                    replace(parent, f"{encoded}.json", json.dumps(found, indent=1, sort_keys=True).encode() + b"\n")
+                    found = self._change(digest, change, parent, f"{encoded}.json")
                     self._unwritten.pop(digest, None)
                 os.fsync(parent)  # Outside of the lock: others need not wait for the disk twice.
         except OSError as error:
             error.add_note(f"labelling blob {digest}")
             raise
         return found
+
+    def _change(self, digest: Digest, change: Change, parent: int, name: str) -> dict[str, str]:
+        """Write the labels anew, now that nobody else changes them; but somebody may still create the file."""
+        while True:
+            there = os.path.lexists(self._path(digest))
+            found = change(merged(self._read(digest), self._unwritten.get(digest, {})))
+            data = _as_json(found)
+            if not there:
+                if create(parent, name, data):
+                    return found
+                if os.path.lexists(self._path(digest)):
+                    continue  # with labels of others, which must not be lost
+            replace(parent, name, data)
+            return found
+
+    def _create(self, digest: Digest, labels: dict[str, str]) -> bool:
+        """Write the first labels of a blob, which takes no lock; False if it has some, or if that cannot be done so."""
+        algorithm, encoded = digest.path_parts
+        if self._unwritten.get(digest) or os.path.lexists(self._path(digest)):
+            return False
+        try:
+            with (
+                directory(self._root) as root,
+                directory("labels", root, make=True) as top,
+                directory(algorithm, top, make=True) as parent,
+            ):
+                created = create(parent, f"{encoded}.json", _as_json(labels))
+                if created:
+                    os.fsync(parent)
+        except OSError as error:
+            error.add_note(f"labelling blob {digest}")
+            raise
+        return created
 
     def remove(self, digest: Digest) -> None:
         """Forget the labels of a blob, even damaged ones.
@@ -170,3 +205,7 @@ class LabelStore:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         return load(data, path).string_map()
+
+
+def _as_json(labels: Mapping[str, str]) -> bytes:
+    return json.dumps(labels, indent=1, sort_keys=True).encode() + b"\n"
