@@ -14,7 +14,7 @@ from tests.snapshots.test_mounting import ODD, layers
 from tests.support.probes import needs_overlay
 from unpacker.errors import UnsupportedError
 from unpacker.snapshots.command import command
-from unpacker.snapshots.mounts import STRICT, Mount, bind_mount, idmapped, overlay_mount
+from unpacker.snapshots.mounts import Mount, bind_mount, idmapped, overlay_mount
 from unpacker.tree.owners import IdMap
 
 if TYPE_CHECKING:
