@@ -6,6 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from unpacker.errors import quoted
 from unpacker.layer.stack import Stack
 from unpacker.tree.copy import keeps_mode
 
@@ -30,34 +31,40 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
     tree.root.attributes = stack.attributes()
     known: dict[tuple[int, int], tuple[Directory, bytes]] = {}  # files with several names, by device and inode
     waiting = [(stack, tree.root)]
-    while waiting:
-        under, node = waiting.pop()
-        prefix = node.path() + b"/" if node.parent else b""
-        for name, found in under.entries():
-            count += 1
-            if isinstance(found, Stack):
-                child = tree.make(node, name)
-                child.attributes = found.attributes()
-                waiting.append((found, child))
-                continue
-            layer, holder = found
-            source = layer.tree.descriptor(holder)
-            into = tree.descriptor(node)
-            # What was made with privilege (so with devices) has its own mode.
-            if link and (layer.markers.encoding == "device" or not keeps_mode(source, name)):
-                try:
-                    os.link(name, name, src_dir_fd=source, dst_dir_fd=into, follow_symlinks=False)
+    path = b""
+    try:
+        while waiting:
+            under, node = waiting.pop()
+            prefix = node.path() + b"/" if node.parent else b""
+            for name, found in under.entries():
+                count += 1
+                path = prefix + name
+                if isinstance(found, Stack):
+                    child = tree.make(node, name)
+                    child.attributes = found.attributes()
+                    waiting.append((found, child))
                     continue
-                except OSError as error:
-                    if error.errno != errno.EMLINK:  # ext4: 65,000 names of one file; this one is copied then
-                        raise
-            status = os.stat(name, dir_fd=source, follow_symlinks=False)
-            if status.st_nlink > 1:
-                first = known.setdefault((status.st_dev, status.st_ino), (node, name))
-                if first != (node, name):
-                    with tree.held(node) as into:
-                        earlier = tree.descriptor(first[0])
-                        os.link(first[1], name, src_dir_fd=earlier, dst_dir_fd=into, follow_symlinks=False)
-                    continue
-            copier.copy(source, name, into, name, prefix + name, layer.markers.shown, status)
+                layer, holder = found
+                source = layer.tree.descriptor(holder)
+                into = tree.descriptor(node)
+                # What was made with privilege (so with devices) has its own mode.
+                if link and (layer.markers.encoding == "device" or not keeps_mode(source, name)):
+                    try:
+                        os.link(name, name, src_dir_fd=source, dst_dir_fd=into, follow_symlinks=False)
+                        continue
+                    except OSError as error:
+                        if error.errno != errno.EMLINK:  # ext4: 65,000 names of one file; this one is copied then
+                            raise
+                status = os.stat(name, dir_fd=source, follow_symlinks=False)
+                if status.st_nlink > 1:
+                    first = known.setdefault((status.st_dev, status.st_ino), (node, name))
+                    if first != (node, name):
+                        with tree.held(node) as into:
+                            earlier = tree.descriptor(first[0])
+                            os.link(first[1], name, src_dir_fd=earlier, dst_dir_fd=into, follow_symlinks=False)
+                        continue
+                copier.copy(source, name, into, name, path, layer.markers.shown, status)
+    except OSError as error:
+        error.add_note(f"entry {quoted(path)}")
+        raise
     return count

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from unpacker.errors import SnapshotNotFoundError, SnapshotStateError, quoted
+from unpacker.errors import DocumentError, SnapshotNotFoundError, SnapshotStateError, quoted
 from unpacker.layer.markers import SidecarMarkers, markers
 from unpacker.layer.rules import Rules
 from unpacker.layer.stack import Part, Stack, StackedLayer
@@ -87,11 +87,24 @@ class StoreSnapshotter(ABC):
         return record.usage or measured(os.path.join(path, FILES))
 
     def walk(self, *filters: str) -> Iterator[Info]:
-        """See `Snapshotter`; filters are containerd's, on name, parent, kind and ``labels.KEY``."""
+        """See `Snapshotter`; filters are containerd's, on name, parent, kind and ``labels.KEY``.
+
+        Raises:
+            DocumentError: A record is damaged; that is said after all others have been given.
+        """
         matches = parse(filters, ("name", "parent", "kind", "labels"))
-        for record in list(self.catalog.records()):
+        found: list[SnapshotRecord] = []
+        damaged: DocumentError | None = None
+        try:
+            for record in self.catalog.records():
+                found.append(record)  # noqa: PERF402 -- those before the error as well
+        except DocumentError as error:
+            damaged = error
+        for record in found:
             if matches(partial(_field, record.info)):
                 yield record.info
+        if damaged is not None:
+            raise damaged
 
     def chain(self, name: str) -> list[SnapshotRecord]:
         """Give a committed snapshot and all that it stands on, topmost first.
