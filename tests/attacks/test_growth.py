@@ -140,17 +140,7 @@ def calls(stack: Stack, place: Path) -> int:
     return count
 
 
-# A directory that is taken for one of the layers below is noted with its whole path.
-OPEN = {"one deep path above another"}
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        pytest.param(shape, marks=pytest.mark.xfail(reason="superlinear")) if shape in OPEN else shape
-        for shape in SHAPES
-    ],
-)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_twice_the_archive_is_twice_the_work(shape: str, tmp_path: Path) -> None:
     weights, counts = [], []
     for size in (SIZE, 2 * SIZE, 4 * SIZE):

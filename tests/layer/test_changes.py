@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unpacker.events import LossKind
 from unpacker.layer.changes import Changes, Losses
+from unpacker.tree.directory import Directory
 
 
 def test_losses_are_counted_with_one_example_each() -> None:
@@ -34,7 +35,7 @@ def test_records_share_nothing() -> None:
     one, two = Changes(), Changes()
     one.opaque.append([b"a"])
     one.whiteouts.append([b"b"])
-    one.assumed.append(b"c")
+    one.assumed.append(Directory(None, b"c"))
     one.skipped.add(b"d")
     one.losses.add(LossKind.MODE, b"e", "why")
     assert (two.opaque, two.whiteouts, two.assumed, two.skipped, two.losses.counts) == ([], [], [], set(), {})

@@ -28,6 +28,7 @@ from unpacker.errors import UnsafeEntryError
 from unpacker.layer import settle
 from unpacker.layer.below import Hidden, Merged
 from unpacker.layer.changes import Changes
+from unpacker.tree.directory import Directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -631,7 +632,11 @@ def test_agrees(assumed: list[bytes], agrees: bool, bench: Bench) -> None:
     """Only a link in the place of an assumed directory is a disagreement; behind another link nobody looks."""
     bench.add(*LINKED)
     changes = Changes()
-    changes.assumed = assumed
+    for path in assumed:
+        node = Directory(None, b"")
+        for name in path.split(b"/"):
+            node = Directory(node, name)
+        changes.assumed.append(node)
     view = Merged(bench.merged, bench.merged.root, set())
     assert settle.agrees(changes, view) is agrees
     changes.unresolved = "a hard link"

@@ -54,8 +54,8 @@ def build(tree: Tree, *lines: str) -> None:
             os.symlink(target[0], name, dir_fd=at)
 
 
-def own_walk(tree: Tree, below: Merged | None = None, *, known: bool = True) -> tuple[Walk, list[bytes]]:
-    assumed: list[bytes] = []
+def own_walk(tree: Tree, below: Merged | None = None, *, known: bool = True) -> tuple[Walk, list[Directory]]:
+    assumed: list[Directory] = []
     return Walk(tree, below, known=known, assumed=assumed, most=MOST), assumed
 
 
@@ -474,9 +474,9 @@ def test_without_a_view_what_is_missing_is_assumed(empty: Tree) -> None:
     walk, assumed = own_walk(empty, known=False)
     found = walk.to(parts("usr/share/doc"), make=True)
     assert own_path(found) == "usr/share/doc"
-    assert assumed == [b"usr", b"usr/share", b"usr/share/doc"]
+    assert [node.path() for node in assumed] == [b"usr", b"usr/share", b"usr/share/doc"]
     walk.to(parts("usr/share/../lib"), make=True)
-    assert assumed[3:] == [b"usr/lib"], "and each of them once"
+    assert [node.path() for node in assumed[3:]] == [b"usr/lib"], "and each of them once"
 
 
 def test_without_a_view_what_may_be_below_is_unknown(empty: Tree) -> None:

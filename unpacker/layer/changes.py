@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unpacker.events import LossKind
+    from unpacker.tree.directory import Directory
 
 
 class Losses:
@@ -38,8 +39,8 @@ class Changes:
     Attributes:
         opaque: Directories whose content below is hidden, as components.
         whiteouts: Paths that are hidden, as components.
-        assumed: Paths (from the layer's root, joined) that were taken for directories of the layers below, in the order
-            of the entries.  Where one of them is a symbolic link there, the staged tree is wrong.
+        assumed: Directories that were taken for such of the layers below, in the order of the entries, be they gone by
+            now.  Where one of them is a symbolic link there, the staged tree is wrong.
         unresolved: Why the layer cannot be staged without the layers below at all; None if it could.
         skipped: Paths that would be devices if the caller might make them: hard links may mean them.
         losses: What could not be applied.
@@ -52,7 +53,7 @@ class Changes:
     def __init__(self) -> None:
         self.opaque: list[list[bytes]] = []
         self.whiteouts: list[list[bytes]] = []
-        self.assumed: list[bytes] = []
+        self.assumed: list[Directory] = []
         self.unresolved: str | None = None
         self.skipped: set[bytes] = set()
         self.losses = Losses()

@@ -66,16 +66,15 @@ def agrees(changes: Changes, below: Below) -> bool:
     """
     if changes.unresolved is not None:
         return False
-    before: bytes | None = None  # the path looked at last, and what is there: mostly the parent of the next one
+    before: Directory | None = None  # the one looked at last, and what is there: mostly the parent of the next one
     there: Below | None = None
-    for path in changes.assumed:
-        parent, _, name = path.rpartition(b"/")
-        if parent != before:
-            there = _directory_at(below, parent)
-        found = None if there is None else there.look(name)
+    for node in changes.assumed:
+        if node.parent is not before:
+            there = _directory_at(below, b"" if node.parent is None else node.parent.path())
+        found = None if there is None else there.look(node.name)
         if isinstance(found, bytes):
             return False
-        before, there = path, None if isinstance(found, Other) else found
+        before, there = node, None if isinstance(found, Other) else found
     return True
 
 

@@ -21,13 +21,14 @@ from unpacker.layer.names import COMPONENT_MOST, WHITEOUT, Role
 from unpacker.layer.walk import LoopError, NoNameError, Place, UnknownError, Walk
 from unpacker.spec.entry import Entry, Kind
 from unpacker.tree.attributes import Attributes
+from unpacker.tree.directory import Directory
 
 if TYPE_CHECKING:
     from unpacker.archive.reader import TarReader
     from unpacker.layer.below import Below
     from unpacker.layer.rules import Rules
     from unpacker.tree.attributes import OnLoss
-    from unpacker.tree.directory import Directory, Tree
+    from unpacker.tree.directory import Tree
 
 _PLACES_MOST = 4096
 
@@ -236,7 +237,7 @@ class Stager:
             pass
         except UnknownError:
             if own is None:
-                self.changes.assumed.append(place.node.path(name))
+                self.changes.assumed.append(Directory(place.node, name))
             else:
                 self._refuse("a directory in place of a symbolic link to what may be in a layer below")
         return None

@@ -63,11 +63,11 @@ class Walk:
         tree: What the layer has made so far.
         below: The root of the view; None if there is nothing below, or no view.
         known: Whether ``below`` is all there is; else what the own tree lacks may be below, and nobody can say.
-        assumed: Where to note each directory that is made for want of a view, by its path.
+        assumed: Where to note each directory that is made for want of a view.
         most: How many bytes a path may have.
     """
 
-    def __init__(self, tree: Tree, below: Below | None, *, known: bool, assumed: list[bytes], most: int) -> None:
+    def __init__(self, tree: Tree, below: Below | None, *, known: bool, assumed: list[Directory], most: int) -> None:
         self._tree = tree
         self._known = known
         self._assumed = assumed
@@ -175,8 +175,9 @@ class Walk:
         except UnknownError:
             if not make or place.own is None:
                 raise
-            self._assumed.append(place.own.path(name))
-            return Place(self.make(place.own, name), None, alone=place.alone)
+            made = self.make(place.own, name)
+            self._assumed.append(made)
+            return Place(made, None, alone=place.alone)
         if isinstance(found, Place) and make and found.own is None and place.own is not None:
             found.own = self.make(place.own, name)
         if found is None or isinstance(found, Other):
