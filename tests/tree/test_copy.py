@@ -17,7 +17,7 @@ from tests.support.probes import needs_chown, needs_mknod, needs_trusted_xattr, 
 from tests.support.tree import diff, read
 from tests.tree.support import Lost, descriptors, opened, umask
 from unpacker.tree.attributes import Applier
-from unpacker.tree.copy import Copier, xattrs
+from unpacker.tree.copy import KEPT_MODE, Copier, kept, xattrs
 from unpacker.tree.owners import Owners
 from unpacker.tree.rename import exchange
 
@@ -270,3 +270,24 @@ def test_xattrs_of_links_and_nodes(kind: str, thing: Path, tmp_path: Path) -> No
     finish(thing)
     assert copied(tmp_path) == []
     assert same(tmp_path) == []
+
+
+@needs_user_xattr
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        (None, 0o640),
+        (b"0000", 0o000),
+        (b"4711", 0o4711),
+        *[(text, 0o640) for text in (b"", b"711", b"00711", b"0999", b"-711", b"0o71", b" 711", b"0x71")],
+    ],
+)
+def test_the_mode_that_a_store_could_not_keep(text: bytes | None, mode: int, tmp_path: Path) -> None:
+    """A store without privilege keeps files readable, and beside them what they were; junk there says nothing."""
+    path = os.fsencode(tmp_path / "f")
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+    os.setxattr(path, "user.a", b"1")
+    if text is not None:
+        os.setxattr(path, KEPT_MODE, text)
+    assert kept(path, 0o640) == (mode, {b"user.a": b"1"})
+    assert kept(path, 0o640, lambda _: None) == (mode, None)
