@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.support.probes import needs_chown, needs_mknod, needs_trusted_xattr, needs_user_xattr
 from tests.support.tree import diff, read
 from tests.tree.support import Lost, descriptors, opened, umask
-from unpacker.tree.attributes import Applier
-from unpacker.tree.copy import KEPT_MODE, Copier, kept, xattrs
+from unpacker.tree.attributes import KEPT_MODE, Applier
+from unpacker.tree.copy import Copier, kept, xattrs
 from unpacker.tree.owners import Owners
 from unpacker.tree.rename import exchange
 
