@@ -80,6 +80,22 @@ def test_deep_trees(tmp_path: Path) -> None:
             (tmp_path / "gone").rmdir()
 
 
+def test_reads_what_its_owner_may_not_read(tmp_path: Path) -> None:
+    """As any caller, under every name, and leaves the modes as they are."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/f").write_bytes(b"hidden")
+    os.link(tmp_path / "d/f", tmp_path / "again")
+    (tmp_path / "d/f").chmod(0)
+    (tmp_path / "d").chmod(0)
+    try:
+        for _ in range(2):
+            tree = read(tmp_path)
+            assert sketch(tree) == {"again": "file hidden = again", "d": "directory", "d/f": "file hidden = again"}
+            assert [tree[path].mode for path in (b"again", b"d", b"d/f")] == [0, 0, 0]
+    finally:
+        (tmp_path / "d").chmod(0o700)
+
+
 def test_diff_says_where() -> None:
     """A line for each path and field; some fields can be left out."""
     expected = {b".": Node(kind="directory"), b"a": Node(kind="file", mode=0o644), b"b": Node(kind="fifo")}

@@ -13,7 +13,7 @@ import hashlib
 import os
 import stat
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,10 +71,10 @@ def content_of(data: bytes) -> bytes:
 
 
 def read(root: str | os.PathLike[str], *, ignore_xattrs: Collection[bytes] = HOST_XATTRS) -> Tree:
-    """Read a tree from disk."""
+    """Read a tree from disk; what its owner may not read is read all the same, and has its mode again in the end."""
     tree: Tree = {}
     names: defaultdict[tuple[int, int], list[bytes]] = defaultdict(list)
-    with _opened(Path(root)) as top:
+    with _opened(Path(root)) as top, ExitStack() as lent:
         tree[b"."] = _node(top, b".", os.stat(top), ignore_xattrs)
         waiting = [b""]
         while waiting:
@@ -83,12 +83,31 @@ def read(root: str | os.PathLike[str], *, ignore_xattrs: Collection[bytes] = HOS
                 for name in sorted(os.fsencode(entry) for entry in os.listdir(directory)):
                     path = parent + b"/" + name if parent else name
                     status = os.lstat(name, dir_fd=directory)
-                    tree[path] = _node(directory, name, status, ignore_xattrs)
+                    mode = stat.S_IMODE(status.st_mode)
+                    with ExitStack() as now:  # a file may have another name, under which its mode is looked at, too
+                        if not _is_readable(directory, name, status):
+                            os.chmod(name, mode | 0o700, dir_fd=directory)
+                            given_back = lent if stat.S_ISDIR(status.st_mode) else now
+                            given_back.callback(_give_back, top, parent, name, mode)
+                        tree[path] = _node(directory, name, status, ignore_xattrs)
                     if stat.S_ISDIR(status.st_mode):
                         waiting.append(path)
                     else:
                         names[status.st_dev, status.st_ino].append(path)
     return grouped(tree, names.values())
+
+
+def _is_readable(directory: int, name: bytes, status: os.stat_result) -> bool:
+    """Whether this caller may look into a directory or a file; for others it is of no matter."""
+    wanted = os.R_OK | (os.X_OK if stat.S_ISDIR(status.st_mode) else 0)
+    if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+        return True
+    return os.access(name, wanted, dir_fd=directory, effective_ids=True)
+
+
+def _give_back(top: int, parent: bytes, name: bytes, mode: int) -> None:
+    with _beneath(top, parent) as directory:
+        os.chmod(name, mode, dir_fd=directory)
 
 
 def grouped(tree: Tree, groups: Collection[Collection[bytes]]) -> Tree:
