@@ -24,6 +24,7 @@ from unpacker.errors import SnapshotNotFoundError, SnapshotStateError
 from unpacker.image import Image
 from unpacker.layer.apply import bound_stage
 from unpacker.layer.rules import Rules
+from unpacker.snapshots import base
 from unpacker.snapshots.native import NativeSnapshotter
 from unpacker.snapshots.overlay import OverlaySnapshotter
 from unpacker.snapshots.snapshotter import LayerSource
@@ -32,6 +33,7 @@ from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from unpacker.snapshots.base import StoreSnapshotter
+    from unpacker.snapshots.snapshotter import Usage
 
 KINDS = pytest.mark.parametrize("kind", [OverlaySnapshotter, NativeSnapshotter], ids=["overlay", "native"])
 
@@ -150,6 +152,25 @@ def test_a_layer_without_its_parent_does_not_appear(kind: type[StoreSnapshotter]
             snapshots.extract(source, below, rules)
         assert list(snapshots.walk()) == []
         assert os.listdir(tmp_path / "store/staging") == []
+
+
+@KINDS
+def test_what_is_removed_while_it_is_committed_is_not_there(
+    kind: type[StoreSnapshotter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tree is counted before anybody is kept out: that it has gone is said as always."""
+    with kind(tmp_path / "store") as snapshots:
+        snapshots.prepare("key")
+
+        def meanwhile(path: str) -> Usage:
+            snapshots.remove("key")
+            return count(path)
+
+        count = base.measured
+        monkeypatch.setattr(base, "measured", meanwhile)
+        with pytest.raises(SnapshotNotFoundError, match="'key'"):
+            snapshots.commit("name", "key")
+        assert list(snapshots.walk()) == []
 
 
 # -- hard links into the store -----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,7 @@ class StoreSnapshotter(ABC):
     def usage(self, name: str) -> Usage:
         """See `Snapshotter`."""
         path, record = self.catalog.find(name)
-        return record.usage or measured(os.path.join(path, FILES))
+        return record.usage or self._measured(name, path)
 
     def walk(self, *filters: str) -> Iterator[Info]:
         """See `Snapshotter`; filters are containerd's, on name, parent, kind and ``labels.KEY``.
@@ -200,10 +200,10 @@ class StoreSnapshotter(ABC):
         with self.catalog.lock("gc"):
             path, _ = self._committable(name, key)
         # What takes time is done before: whoever else wants to change something in the store does not wait for it.
-        usage = measured(os.path.join(path, FILES))
         encoding = self._encoding_of()
+        usage = self._measured(key, path)
         if self._sync:
-            with opened(path) as directory:
+            with opened(self.catalog.root) as directory:
                 sync_filesystem(directory)
         with self.catalog.lock("gc"):
             path, record = self._committable(name, key)
@@ -218,6 +218,13 @@ class StoreSnapshotter(ABC):
                 encoding=encoding,
             )
             self.catalog.commit(path, committed)
+
+    def _measured(self, name: str, path: str) -> Usage:
+        try:
+            return measured(os.path.join(path, FILES))
+        except FileNotFoundError:  # somebody has committed or removed it just now
+            self.catalog.find(name)
+            raise
 
     def _committable(self, name: str, key: str) -> tuple[str, SnapshotRecord]:
         path, record = self.catalog.active(key)
@@ -361,7 +368,10 @@ def _field(info: Info, path: tuple[str, ...]) -> str | None:
 
 
 def measured(path: str) -> Usage:
-    """Count inodes and bytes on disk of a tree, each inode once (containerd's way: blocks, the root included)."""
+    """Count inodes and bytes on disk of a tree, each inode once (containerd's way: blocks, the root included).
+
+    Others may write to it meanwhile: what goes away while it is counted is left out.
+    """
     inodes: set[tuple[int, int]] = set()
     size = 0
     with DiskTree(os.open(path, OPEN_DIRECTORY)) as tree:
@@ -371,11 +381,13 @@ def measured(path: str) -> Usage:
         waiting = [tree.root]
         while waiting:
             node = waiting.pop()
-            for name, entry in tree.scan(node):
-                status = entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(tree.directory(node, name))
-                if (status.st_dev, status.st_ino) not in inodes:
-                    inodes.add((status.st_dev, status.st_ino))
-                    size += status.st_blocks * 512
+            with suppress(FileNotFoundError):
+                for name, entry in tree.scan(node):
+                    with suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(tree.directory(node, name))
+                        if (status.st_dev, status.st_ino) not in inodes:
+                            inodes.add((status.st_dev, status.st_ino))
+                            size += status.st_blocks * 512
     return Usage(inodes=len(inodes), size=size)
