@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from tests.support.probes import can_chown
 from tests.support.tarbuild import Entry, layer
 from tests.support.tree import read, sketch
 from unpacker.archive.reader import TarReader
@@ -51,7 +52,7 @@ class Bench:
     ) -> None:
         self.path = path
         self.rules = Rules(
-            owners=Owners(apply=True),
+            owners=Owners(apply=True, counted=can_chown()),
             umask=current_umask(),
             keep_dirlinks=keep_dirlinks,
             limits=limits,
