@@ -33,8 +33,8 @@ def test_losses_of_layers_add_up() -> None:
 
 def test_records_share_nothing() -> None:
     one, two = Changes(), Changes()
-    one.opaque.append([b"a"])
-    one.whiteouts.append([b"b"])
+    one.opaque.append(b"a")
+    one.whiteouts.append(b"b")
     one.assumed.append(Directory(None, b"c"))
     one.skipped.add(b"d")
     one.losses.add(LossKind.MODE, b"e", "why")

@@ -89,8 +89,8 @@ def test_whiteouts_are_noted_and_make_nothing(bench: Bench) -> None:
         opaque(""),
         file("./d//../.wh.f"),
     )
-    assert stager.changes.whiteouts == [[b"a"], [b"d", b"b"], [b"c"], [b"l"], [b"f"]]
-    assert stager.changes.opaque == [[b"d", b"e"], []]
+    assert stager.changes.whiteouts == [b"a", b"d/b", b"c", b"l", b"f"]
+    assert stager.changes.opaque == [b"d/e", b""]
     assert stager.changes.assumed == [], "nor does a marker make its parents"
     assert stager.changes.entries == 7
     assert bench.staged() == {}

@@ -37,8 +37,8 @@ class Changes:
     """What a layer asks of the layers below, and what staging it without them took for granted.
 
     Attributes:
-        opaque: Directories whose content below is hidden, as components.
-        whiteouts: Paths that are hidden, as components.
+        opaque: Paths of directories whose content below is hidden; the root's is empty.
+        whiteouts: Paths that are hidden.
         assumed: Directories that were taken for such of the layers below, in the order of the entries, be they gone by
             now.  Where one of them is a symbolic link there, the staged tree is wrong.
         unresolved: Why the layer cannot be staged without the layers below at all; None if it could.
@@ -51,8 +51,8 @@ class Changes:
     __slots__ = ("assumed", "entries", "losses", "opaque", "skipped", "tar_bytes", "unresolved", "whiteouts")
 
     def __init__(self) -> None:
-        self.opaque: list[list[bytes]] = []
-        self.whiteouts: list[list[bytes]] = []
+        self.opaque: list[bytes] = []
+        self.whiteouts: list[bytes] = []
         self.assumed: list[Directory] = []
         self.unresolved: str | None = None
         self.skipped: set[bytes] = set()

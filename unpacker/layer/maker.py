@@ -113,7 +113,7 @@ class Maker:
         self.clear(directory, name)
         path = directory.path(name)
         self._changes.skipped.add(path)
-        self._changes.whiteouts.append(path.split(b"/"))
+        self._changes.whiteouts.append(path)
         self.lose(LossKind.DEVICE, entry.name, why)
 
     def make(self, directory: Directory, name: bytes, make: Callable[[int], None]) -> None:

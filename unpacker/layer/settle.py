@@ -31,24 +31,24 @@ def hidden(own: Tree, changes: Changes, below: Below, *, keep_dirlinks: bool = F
 
     Shallow whiteouts come first, so that a directory which is hidden as a whole is no parent any more.
     """
-    asked: dict[Path, list[bytes] | None] = {}  # None: all that is in the directory
-    for parents in changes.opaque:
-        asked[tuple(parents)] = None
-    for *parents, name in changes.whiteouts:
-        names = asked.setdefault(tuple(parents), [])
+    asked: dict[bytes, list[bytes] | None] = dict.fromkeys(changes.opaque)  # None: all that is in the directory
+    for whiteout in changes.whiteouts:
+        parent, _, name = whiteout.rpartition(b"/")
+        names = asked.setdefault(parent, [])
         if names is not None:
             names.append(name)
     found = Hidden()
     if not asked:
         return found
     walk = _Below(Covered(below, found), own)
-    for path in sorted(asked, key=lambda path: (len(path), path)):
+    for parent in sorted(asked, key=lambda path: (path.count(b"/"), path.replace(b"/", b"\0"))):
+        path = tuple(parent.split(b"/")) if parent else ()
         if _is_void(path, own, walk, keep_dirlinks=keep_dirlinks):
             continue
         directory = walk.to(path)
         if directory is None:
             continue
-        names = asked[path]
+        names = asked[parent]
         if names is None:
             found.all.add(directory.path)
             continue

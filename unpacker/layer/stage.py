@@ -192,9 +192,9 @@ class Stager:
         """Note a whiteout; it hides what is below wherever in its layer it stands (layer.md, Whiteouts)."""
         *parents, last = path
         if role is Role.OPAQUE:
-            self.changes.opaque.append(parents)
+            self.changes.opaque.append(b"/".join(parents))
         elif role is Role.WHITEOUT:
-            self.changes.whiteouts.append([*parents, last.removeprefix(WHITEOUT)])
+            self.changes.whiteouts.append(b"/".join([*parents, last.removeprefix(WHITEOUT)]))
         elif role is Role.LINK_STORE and entry.kind is Kind.FILE:
             self._links.keep(last, entry, reader)
 
