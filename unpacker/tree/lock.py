@@ -75,7 +75,11 @@ class Lock:
             if not wait:
                 raise self._error() from None
             if on_wait is not None:
-                on_wait(self.holder())
+                holder = self.holder()
+                if holder.pid is None:  # It writes that a moment after it has the lock.
+                    time.sleep(_POLL)
+                    holder = self.holder()
+                on_wait(holder)
             try:
                 lock.acquire(timeout=wait)
             except (Timeout, RuntimeError):  # The latter: this very thread holds it, so that it would wait for ever.
