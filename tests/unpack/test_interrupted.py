@@ -6,7 +6,6 @@ The moments are spread over the whole run; ``UNPACK_MOMENTS=200 pytest tests/unp
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.place import remove
 from tests.support.layoutbuild import LayoutBuilder, write_layout
 from tests.support.tarbuild import directory, file, layer, opaque
 from tests.support.tree import diff, read
@@ -105,7 +105,7 @@ def test_a_run_that_is_told_to_stop_leaves_nothing(
         if dest.exists():
             assert diff(good, read(dest)) == []
             assert listing(dest.parent) == ["dest"]
-            shutil.rmtree(tmp_path / "a")
+            remove(tmp_path / "a")
         else:
             assert (outcome.status, outcome.lines) == (status, [f"unpack: error: stopped by {number.name}"])
             assert listing(tmp_path) == []
@@ -131,7 +131,7 @@ def test_force_leaves_dest_as_it_was_if_it_is_told_to_stop(
         assert outcome.status in (0, 143, -signal.SIGTERM)
         assert diff(good, found) == [] or (found == before and outcome.status == 143)
         assert listing(tmp_path) == ["dest"]
-        shutil.rmtree(dest)
+        remove(dest)
 
 
 def test_who_asks_again_and_again_does_not_break_the_clean_up(built: LayoutBuilder, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_the_next_run_sweeps_what_a_killed_one_has_left(
 
         assert diff(good, read(dest)) == []
         assert listing(tmp_path) == ["dest"]
-        shutil.rmtree(dest)
+        remove(dest)
     assert left or first, "at least one of them had to leave something"
 
 
@@ -198,7 +198,7 @@ def test_a_killed_force_leaves_the_old_tree_or_the_new_one(
         assert found == before or diff(good, found) == []
         succeeded(unpack("--force", built.path, dest))
         assert listing(tmp_path) == ["dest"]
-        shutil.rmtree(dest)
+        remove(dest)
 
 
 def test_a_killed_run_in_the_current_directory_does_not_stop_the_next(
@@ -231,7 +231,7 @@ def test_what_looks_like_a_workspace_and_is_none_is_nobodys_business(built: Layo
 
     succeeded(unpack(built.path, tmp_path / "dest"))
 
-    shutil.rmtree(tmp_path / "dest")
+    remove(tmp_path / "dest")
     assert diff(before, read(tmp_path), ignore=["mtime_ns"]) == []
 
 
