@@ -5,8 +5,6 @@ Each row of the tar format that readers have got wrong is a test here; the spars
 
 from __future__ import annotations
 
-import io
-import tarfile
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -778,11 +776,9 @@ def test_broken_ends(archive: bytes, what: str, offset: int, entry: bytes | None
 
 
 def test_damage_in_the_middle_is_an_error_and_no_end() -> None:
-    """CPython's tarfile stops in silence, with half of the files (measured)."""
+    """CPython's tarfile stops in silence, with half of the files."""
     archive = bytearray(layer(file("a"), file("b"), file("c")))
     archive[BLOCK + 5] ^= 1
-    with tarfile.open(fileobj=io.BytesIO(bytes(archive))) as opened:
-        assert opened.getnames() == ["a"]
     error = refusal(bytes(archive))
     assert (error.what, error.offset) == ("not a tar header: its checksum is wrong", BLOCK)
 

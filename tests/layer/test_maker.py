@@ -224,7 +224,7 @@ FULL_DISK = textwrap.dedent("""
 
 
 def test_a_full_disk_says_at_which_entry(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "27 [\"entry 'large'\"]\n"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -100,3 +103,24 @@ def quick_path() -> Iterator[Path]:
             remove_at(holder, path.name)
         finally:
             os.close(holder)
+
+
+HIDING_PROC = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+
+
+@cache
+def can_hide_proc() -> bool:
+    """Whether the caller may run a command in a mount namespace of its own, where there is no /proc."""
+    try:
+        return subprocess.run([*HIDING_PROC, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def run_without_proc(program: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a Python program where there is no /proc."""
+    command = [*HIDING_PROC, sys.executable, "-c", program]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)
+
+
+needs_hidden_proc = pytest.mark.skipif(not can_hide_proc(), reason="missing: the right to mount something over /proc")

@@ -23,7 +23,7 @@ from tests.support.probes import (
     nobodys_python,
     run_as_nobody,
 )
-from tests.tree.support import Lost, opened, umask
+from tests.tree.support import Lost, needs_hidden_proc, opened, run_without_proc, umask
 from unpacker.errors import UnsafeEntryError
 from unpacker.events import LossKind
 from unpacker.spec.entry import Entry, Kind
@@ -481,15 +481,10 @@ WITHOUT_PROC = textwrap.dedent("""
 """)
 
 
+@needs_hidden_proc
 def test_without_proc_what_needs_it_is_a_loss(tmp_path: Path) -> None:
     """A small chroot may have none; all else is applied."""
-    command = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", sys.executable, "-c"]
-    try:
-        done = subprocess.run([*command, WITHOUT_PROC], cwd=tmp_path, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("missing: unshare")
-    if "mount" in done.stderr:
-        pytest.skip("missing: the right to mount")
+    done = run_without_proc(WITHOUT_PROC, tmp_path)
     assert (done.stdout.splitlines(), done.stderr) == (
         ["xattr b'p' trusted.a: no /proc is mounted", "mode b'p' no /proc is mounted", "5"],
         "",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.probes import can_chown, needs_nobody, nobodys_directory, nobodys_python, run_as_nobody
-from tests.tree.support import descriptors, opened
+from tests.tree.support import descriptors, needs_hidden_proc, opened, run_without_proc
 from tests.tree.support import umask as with_umask
 from unpacker.tree.probe import may_chown, umask
 
@@ -82,15 +82,10 @@ WITHOUT_PROC = textwrap.dedent("""
 """)
 
 
-def test_without_proc_every_mode_is_set_explicitly() -> None:
+@needs_hidden_proc
+def test_without_proc_every_mode_is_set_explicitly(tmp_path: Path) -> None:
     """As if the mask took all bits: asking by os.umask would set it, for all threads of the program."""
-    command = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh", sys.executable, "-c"]
-    try:
-        done = subprocess.run([*command, WITHOUT_PROC], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("missing: unshare")
-    if done.returncode:
-        pytest.skip("missing: the right to mount")
+    done = run_without_proc(WITHOUT_PROC, tmp_path)
     assert done.stdout == "0o777 0o22\n"
 
 
