@@ -109,9 +109,9 @@ class Destination:
         try:
             self._occupied = bool(self._found())
         except PermissionError:
-            if not self._force or self.inside:
+            if self.inside:
                 raise
-            self._occupied = True
+            self._occupied = self._has_something_hidden()
         if not self._occupied:
             return
         if not self._force:
@@ -120,6 +120,16 @@ class Destination:
         if self.inside:
             raise DestinationError(path=self.path, why=f"is not empty, and cannot be replaced: {self._stays}")
         self._refuse_mounts()
+
+    def _has_something_hidden(self) -> bool:
+        """Whether there is something in a DEST that may not be read; its owner can make it readable for a moment."""
+        with _movable(self.holder, self.name):
+            try:
+                return bool(self._found())
+            except PermissionError:
+                if not self._force:
+                    raise
+                return True
 
     def _found(self) -> list[str]:
         """List what is in DEST, but for what every new filesystem has."""
