@@ -204,13 +204,22 @@ REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "a deep path": (lambda: gnu_long(b"d/" * 100_000 + b"f") + encode(file("x"), "gnu"), 5, "more than 4096 bytes"),
     "a deep path by a link": (
         lambda: (
-            many(1, lambda _: symlink("l", "d/" * 40 + "l2"))
-            + gnu_long(b"d/" * 2_000 + b"d", typeflag=b"K")
-            + encode(symlink("d/" * 40 + "l2", "x"), "gnu")
-            + encode(file("l/" + "d/" * 80 + "f"), "ustar")
+            gnu_long("/".join(["a" * 250] * 15).encode(), typeflag=b"K")
+            + encode(symlink("l", "x"), "gnu")
+            + gnu_long("/".join(["l", "b" * 250, "c" * 250, "f"]).encode())
+            + encode(file("x"), "gnu")
         ),
         5,
-        "bytes",
+        "bytes of a path",
+    ),
+    "a long way by a link": (
+        lambda: (
+            gnu_long(b"d/" * 2_000 + b"d", typeflag=b"K")
+            + encode(symlink("l", "x"), "gnu")
+            + encode(file("l/f"), "ustar")
+        ),
+        5,
+        "symbolic links",
     ),
     "a loop": (lambda: many(1, lambda _: symlink("l", "l")) + encode(file("l/x"), "ustar"), 5, "symbolic links"),
     "an attribute": (lambda: encode(file("f", xattrs={"user.x": bytes(70_000)}), "pax"), 5, "extended attribute"),

@@ -30,6 +30,7 @@ Components = list[bytes]
 MAX_COMPONENT = 255
 MAX_PATH = 4096
 MAX_HOPS = 40
+MAX_LINKED = 1024
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 AUFS = b".wh..wh."
@@ -45,7 +46,7 @@ class Refused(Exception):  # noqa: N818 -- an answer as good as a tree, no accid
 
 
 class Looping(Exception):  # noqa: N818 -- becomes a refusal or a no-op, as the caller has it
-    """More symbolic links on a path than `MAX_HOPS`."""
+    """More symbolic links on a path than `MAX_HOPS`, or longer ones than `MAX_LINKED`."""
 
 
 class Nameless(Exception):  # noqa: N818 -- becomes a refusal
@@ -181,7 +182,7 @@ class MergedTree:
         """
         way = [self.root]
         waiting = list(components)
-        hops = 0
+        hops = linked = 0
         while waiting:
             component = waiting.pop(0)
             here = way[-1]
@@ -194,7 +195,8 @@ class MergedTree:
                 way.append(child)
             elif child is not None and child.kind == "symlink":
                 hops += 1
-                if hops > MAX_HOPS:
+                linked += child.target.count(b"/") + 1
+                if hops > MAX_HOPS or linked > MAX_LINKED:
                     raise Looping
                 waiting = child.target.split(b"/") + waiting
                 if child.target.startswith(b"/"):
