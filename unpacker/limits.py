@@ -28,7 +28,7 @@ class Limits(Record):
     """Layers of one image.  Docker stops at 127, overlayfs at 500."""
 
     entries: int = 10_000_000
-    """Tar entries of one layer."""
+    """Tar entries of one layer, and directories in it, which names alone can ask for."""
 
     path_bytes: int = 4_096
     """Bytes of one resolved path, Linux's PATH_MAX: beyond it no program could name the file."""

@@ -201,6 +201,11 @@ def segments(count: int) -> bytes:
 REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "segments": (lambda: segments(10**9), 5, "segments of a sparse file"),
     "entries": (lambda: many(1_100, lambda number: file(f"{number}")), 5, "tar entries in a layer"),
+    "directories": (
+        lambda: b"".join(gnu_long(b"%d/" % i + b"d/" * 400 + b"f") + encode(file("x"), "gnu") for i in range(3)),
+        5,
+        "directories in a layer",
+    ),
     "a deep path": (lambda: gnu_long(b"d/" * 100_000 + b"f") + encode(file("x"), "gnu"), 5, "more than 4096 bytes"),
     "a deep path by a link": (
         lambda: (
@@ -231,7 +236,11 @@ REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
 @pytest.mark.parametrize("which", REFUSED)
 def test_an_archive_that_asks_too_much_is_refused(which: str, tmp_path: Path) -> None:
     make, status, words = REFUSED[which]
-    outcome = run(tar_of(tmp_path, make(), END), "--limit", "entries=1000" if which == "entries" else "entries=100000")
+    outcome = run(
+        tar_of(tmp_path, make(), END),
+        "--limit",
+        "entries=1000" if which in ("entries", "directories") else "entries=100000",
+    )
     # How large a file may be is up to the filesystem.
     assert outcome.status in ((0, 6) if which == "a sparse file of exabytes" else (status,))
     assert words in outcome.error

@@ -70,7 +70,14 @@ class Stager:
         self._keep_dirlinks = rules.keep_dirlinks
         self._markers = rules.markers
         self._most = rules.limits.path_bytes
-        self._walk = Walk(tree, below, known=known, assumed=self.changes.assumed, most=self._most)
+        self._walk = Walk(
+            tree,
+            below,
+            known=known,
+            assumed=self.changes.assumed,
+            most=self._most,
+            directories=rules.limits.entries,
+        )
         self._maker = Maker(tree, self.changes, rules, on_loss, self._forget_places)
         self._links = HardLinks(
             tree, store, walk=self._walk, maker=self._maker, changes=self.changes, refuse=self._refuse, known=known

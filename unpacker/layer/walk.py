@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from unpacker.errors import LimitError, quoted
 from unpacker.layer.names import COMPONENT_MOST, WHITEOUT
+from unpacker.limits import DEFAULT
 from unpacker.tree.directory import OTHER, Directory, Other
 
 if TYPE_CHECKING:
@@ -70,13 +71,25 @@ class Walk:
         known: Whether ``below`` is all there is; else what the own tree lacks may be below, and nobody can say.
         assumed: Where to note each directory that is made for want of a view.
         most: How many bytes a path may have.
+        directories: How many directories may be made: one name of 4 KB alone can ask for 2,000.
     """
 
-    def __init__(self, tree: Tree, below: Below | None, *, known: bool, assumed: list[Directory], most: int) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        below: Below | None,
+        *,
+        known: bool,
+        assumed: list[Directory],
+        most: int,
+        directories: int = DEFAULT.entries,
+    ) -> None:
         self._tree = tree
         self._known = known
         self._assumed = assumed
         self._most = most
+        self._directories = directories
+        self._made = 0
         self.root = Place(tree.root, below)
 
     def to(self, path: list[bytes], *, make: bool) -> Place | None:
@@ -159,13 +172,16 @@ class Walk:
 
         Raises:
             NoNameError: Its name is that of a whiteout, or longer than any.
-            LimitError: Its path is longer than allowed.
+            LimitError: Its path is longer than allowed, or there are too many.
         """
         if name.startswith(WHITEOUT) or len(name) > COMPONENT_MOST:
             raise NoNameError(f"a symbolic link in its path leads to {quoted(name)}, which no directory may be called")
         length = parent.length + len(name)
         if length > self._most:
             raise LimitError("path_bytes", self._most, length, "bytes of a path")
+        self._made += 1
+        if self._made > self._directories:
+            raise LimitError("entries", self._directories, self._made, "directories in a layer")
         return self._tree.make(parent, name)
 
     def replace(self, parent: Directory, name: bytes) -> Directory:
