@@ -134,7 +134,7 @@ def calls(stack: Stack, place: Path) -> int:
     before = sys.getprofile()
     sys.setprofile(tally)
     try:
-        unpack(place / "layout", place / "dest", labels=False)
+        unpack(place / "layout", place / "dest", labels=False, owner="self")
     finally:
         sys.setprofile(before)
     return count

@@ -37,7 +37,7 @@ def remove_at(parent: int, name: bytes | str) -> None:
 def _is_directory(parent: int, name: bytes) -> bool:
     try:
         os.close(_open(parent, name))
-    except NotADirectoryError:
+    except (NotADirectoryError, FileNotFoundError):
         return False
     return True
 
