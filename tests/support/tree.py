@@ -67,6 +67,13 @@ def content_of(data: bytes) -> bytes:
     return data if len(data) <= SHOWN_CONTENT else b"sha256:" + hashlib.sha256(data).hexdigest().encode()
 
 
+def files_below(root: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give the paths of all that is no directory below one; `Path.rglob` fails at links with long targets."""
+    for directory, _, names in os.walk(root):
+        for name in names:
+            yield Path(directory, name)
+
+
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
