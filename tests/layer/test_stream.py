@@ -245,6 +245,16 @@ def test_closing_early_ends_the_threads(chunks: int) -> None:
         assert blob.done < len(LONG)
 
 
+def test_closing_ends_the_reading_of_what_decompresses_to_nothing() -> None:
+    """Ctrl-C would have to wait for the end of the blob."""
+    empty = (gzip_member(b"") + gzip_member(b"", extra=b"x")) * 100_000
+    wanted = described(empty, b"")
+    with VerifiedBlob(wanted.descriptor, io.BytesIO(empty)) as blob:
+        with LayerStream(blob, wanted, DEFAULT):
+            pass
+        assert blob.done < len(empty)
+
+
 def test_an_error_of_the_caller_ends_the_threads() -> None:
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError), opened(LONG, described(LONG, LONG)) as stream:

@@ -142,7 +142,7 @@ class LayerStream:
 
     def _read(self) -> None:
         try:
-            chunks = Decompressed(self._blob.read, self._limits)
+            chunks = Decompressed(self._piece, self._limits)
             self.compression = chunks.compression
             for chunk in chunks:
                 self._room.acquire()
@@ -153,12 +153,25 @@ class LayerStream:
                 self._chunks.put(chunk)
             else:
                 # Trailing bytes that a decompressor did not want are part of the blob all the same.
-                self._blob.drain()
+                while self._piece():
+                    pass
                 self._chunks.put(None)
         except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
             self._chunks.put(error)
         finally:
             self._to_hash.put(None)
+
+    def _piece(self) -> bytes:
+        """Give the next piece of the blob, unless nobody waits for it any more.
+
+        A blob that decompresses to nothing, of gigabytes of empty gzip members, gives no other occasion to stop.
+
+        Raises:
+            InterruptedError: The stream has been closed.
+        """
+        if self._stopped:
+            raise InterruptedError
+        return self._blob.read()
 
     def _hash(self) -> None:
         while (chunk := self._to_hash.get()) is not None:
