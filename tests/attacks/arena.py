@@ -85,8 +85,13 @@ class Arena:
         self._before = traces(self.outside)
         self._beside = set(os.listdir(path))
 
-    def unpack(self, layers: Layers, **options: Any) -> Tree | Exception:
-        """Unpack an image of these layers; give the tree or the refusal, and fail if anything else came of it."""
+    def unpack(self, layers: Layers, *, by_store: bool = False, **options: Any) -> Tree | Exception:
+        """Unpack an image of these layers; give the tree or the refusal, and fail if anything else came of it.
+
+        By way of a store, layers stay apart in it, each a directory of its own.
+        """
+        if by_store:
+            options["store"] = self.path / "store"
         write_layout(self.layout, [layer(*entries) for entries in layers], compression="none")
         result: Tree | Exception
         try:
@@ -102,7 +107,7 @@ class Arena:
     def check(self) -> None:
         """Fail if anything outside of DEST is not what it was."""
         assert traces(self.outside) == self._before
-        assert set(os.listdir(self.path)) - {"layout", "dest"} == self._beside
+        assert set(os.listdir(self.path)) - {"layout", "dest", "store"} == self._beside
 
     def agrees(self, layers: Sequence[Sequence[Entry]], **options: Any) -> None:
         """Unpack, and fail if the reference model does not say the same: the tree, or that there is none."""

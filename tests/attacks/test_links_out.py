@@ -80,16 +80,24 @@ def test_nothing_goes_through_a_link(way: str, use: str, apart: bool, keep_dirli
 
 
 @pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("way", ["absolute", "above the workspace"])
+def test_nothing_goes_through_a_link_in_a_store(way: str, use: str, arena: Arena) -> None:
+    """Where the layers stay apart, the link is in another directory than what goes through it."""
+    arena.agrees([way_out(WAYS[way], arena), list(USES[use])], by_store=True)
+
+
+@pytest.mark.parametrize("use", USES)
 def test_nothing_goes_through_a_link_to_a_directory_of_the_image(use: str, arena: Arena) -> None:
     """The same uses where the way leads somewhere: behind it is the image's own directory, and only that is changed."""
     below = [directory("in/deep/er"), file("in/secret", b"the image's"), symlink("way", "/in")]
     arena.agrees([below, list(USES[use])])
 
 
+@pytest.mark.parametrize("by_store", [False, True], ids=["", "store"])
 @pytest.mark.parametrize("apart", [False, True], ids=["one-layer", "two-layers"])
 @pytest.mark.parametrize("name", [".wh.x", ".wh..wh..opq", ".wh..wh.plnk", "a/.wh.", "a" * 256, "a" * 4000])
 @pytest.mark.parametrize("use", ["file", "hardlink to it", "hardlink behind it", "directory", "whiteout"])
-def test_a_link_to_a_name_that_none_may_have(use: str, name: str, apart: bool, arena: Arena) -> None:
+def test_a_link_to_a_name_that_none_may_have(use: str, name: str, apart: bool, by_store: bool, arena: Arena) -> None:
     """A directory of such a name would be a deletion for the next program that makes a layer of the tree."""
     uses = {
         "file": file("l/x"),
@@ -99,7 +107,7 @@ def test_a_link_to_a_name_that_none_may_have(use: str, name: str, apart: bool, a
         "whiteout": whiteout("l/x"),
     }
     made = [directory("a"), symlink("l", name)]
-    arena.agrees([made, [uses[use]]] if apart else [[*made, uses[use]]])
+    arena.agrees([made, [uses[use]]] if apart else [[*made, uses[use]]], by_store=by_store)
 
 
 @pytest.mark.parametrize("entry", [directory("l", mode=0o700), file("l/x")], ids=["itself", "behind"])

@@ -60,6 +60,12 @@ def test_a_name_stays_inside(name: str, kind: str, arena: Arena) -> None:
     arena.agrees([[file("own", b"own")], [MAKERS[kind](name.format(outside=arena.outside))]])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_stays_inside_a_store(name: str, arena: Arena) -> None:
+    filled = name.format(outside=arena.outside)
+    arena.agrees([[file("own", b"own"), make(filled)] for make in MAKERS.values()], by_store=True)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "directory"])
 @pytest.mark.parametrize("name", ["/", ".", "./", ".//.", "a/..", "..", "../..", "/.."])
 def test_the_root_stays_a_directory(name: str, kind: str, arena: Arena) -> None:

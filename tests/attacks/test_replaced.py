@@ -34,16 +34,18 @@ THINGS: dict[str, Entry] = {
 BELOW = [file("own", b"own"), symlink("out", OUT), directory("b"), file("b/secret", b"the image's")]
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["one-layer", "two-layers"])
+@pytest.mark.parametrize(
+    ("apart", "by_store"), [(False, False), (True, False), (True, True)], ids=["one-layer", "two-layers", "store"]
+)
 @pytest.mark.parametrize(("first", "then"), list(itertools.product(THINGS, THINGS)))
 def test_what_a_path_led_to_is_forgotten_when_something_on_it_is_replaced(
-    first: str, then: str, apart: bool, arena: Arena
+    first: str, then: str, apart: bool, by_store: bool, arena: Arena
 ) -> None:
     """Each of them is used as a parent before it is replaced, and after it."""
     used = [file("a/secret", b"before"), directory("a/deep/er"), file("a/deep/er/file", b"before")]
     made = [*BELOW, THINGS[first], *used]
     again = [THINGS[then], file("a/secret", b"after"), file("a/deep/er/file", b"after"), hardlink("mine", "a/secret")]
-    arena.agrees([made, again] if apart else [[*made, *again]])
+    arena.agrees([made, again] if apart else [[*made, *again]], by_store=by_store)
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["one-layer", "two-layers"])

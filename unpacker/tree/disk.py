@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -26,6 +27,10 @@ class DiskTree(Tree):
             return os.stat(name, dir_fd=self.descriptor(node), follow_symlinks=False)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return None  # as in `Tree.look`
 
     def kind(self, node: Directory, name: bytes, mode: int) -> Directory | bytes | Other:
         """Say what has a name, of this mode: a directory, a symbolic link (its target), or something else."""
