@@ -41,7 +41,7 @@ class Private:
             # Another process that sweeps may have met it before it was locked.
             with suppress(FileNotFoundError):
                 descriptor = os.open(self._name, OPEN_DIRECTORY, dir_fd=self._holder)
-                if _lock(descriptor) and _is_at(self._holder, self._name, descriptor):
+                if _lock(descriptor) and is_at(self._holder, self._name, descriptor):
                     self.descriptor = descriptor
                 else:
                     os.close(descriptor)
@@ -94,7 +94,7 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _is_at(holder: int, name: bytes, descriptor: int) -> bool:
+def is_at(holder: int, name: bytes, descriptor: int) -> bool:
     """Whether an open directory still has its name."""
     try:
         found = os.stat(name, dir_fd=holder, follow_symlinks=False)

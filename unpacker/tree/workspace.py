@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from unpacker.tree.destination import Destination, lock
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
+from unpacker.tree.private import is_at
 from unpacker.tree.remove import remove_at
 from unpacker.tree.undisturbed import undisturbed
 
@@ -124,7 +125,7 @@ class Workspace:
         descriptor = -1
         try:
             descriptor = os.open(self._name, OPEN_DIRECTORY, dir_fd=holder)
-            if lock(descriptor) and _is_at(holder, self._name, descriptor):
+            if lock(descriptor) and is_at(holder, self._name, descriptor):
                 self.descriptor, descriptor = descriptor, -1
         except FileNotFoundError:
             return
@@ -173,15 +174,6 @@ class Workspace:
 def _is_private(status: os.stat_result) -> bool:
     """Whether a directory may be one of ours: a neighbour may have given its name to any that we own."""
     return status.st_uid == os.geteuid() and status.st_mode & 0o777 == WORKING_MODE
-
-
-def _is_at(directory: int, name: bytes, descriptor: int) -> bool:
-    """Whether a name still is that of an open directory."""
-    try:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(found, os.fstat(descriptor))
 
 
 def _take(descriptor: int) -> None:
