@@ -179,12 +179,13 @@ def test_what_only_looks_like_a_workspace_is_left(thing: str, arena: Arena) -> N
 @needs_chown
 @pytest.mark.parametrize("target", ["outside/empty", "outside/new", "outside"])
 @pytest.mark.parametrize("force", [False, True], ids=["", "force"])
+@pytest.mark.parametrize("mode", [0o1777, 0o777], ids=["sticky", "not-sticky"])
 def test_a_link_that_somebody_has_put_in_the_place_of_dest_is_not_followed(
-    target: str, force: bool, arena: Arena
+    mode: int, target: str, force: bool, arena: Arena
 ) -> None:
     """Where all may make files, whoever guesses DEST would choose where the image goes: to /root/.ssh, for one."""
     write_layout(arena.layout, [layer(*SETUID[0])])
-    arena.path.chmod(0o1777)
+    arena.path.chmod(mode)
     arena.dest.symlink_to(arena.path / target)
     os.chown(arena.dest, NOBODY, NOBODY, follow_symlinks=False)
 
@@ -195,9 +196,9 @@ def test_a_link_that_somebody_has_put_in_the_place_of_dest_is_not_followed(
 
 
 @needs_chown
-@pytest.mark.parametrize(("mode", "owner"), [(0o755, NOBODY), (0o777, NOBODY), (0o1777, 0), (0o1755, NOBODY)])
+@pytest.mark.parametrize(("mode", "owner"), [(0o755, NOBODY), (0o777, 0), (0o1777, 0), (0o1755, NOBODY)])
 def test_a_link_in_the_place_of_dest_that_is_ours_is_followed(mode: int, owner: int, arena: Arena) -> None:
-    """As the kernel's own rule has it: in directories like /tmp our own, elsewhere any."""
+    """Where everybody may make links our own, elsewhere any."""
     write_layout(arena.layout, [layer(file("a", b"x"))])
     arena.path.chmod(mode)
     (arena.path / "real").mkdir()

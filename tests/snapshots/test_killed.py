@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -234,11 +235,15 @@ def test_an_unpack_that_is_killed_at_random_moments(image: str, tmp_path: Path) 
 
     moments = random.Random(takes)  # noqa: S311
     hit = completed = 0
-    for number in range(1, KILLS // 2 + 2):
+    for number in itertools.count(1):
+        began = time.monotonic()
         pid = forked(work)
         time.sleep(moments.uniform(0, takes))
         os.kill(pid, signal.SIGKILL)
-        hit += ended(pid) != 0
+        if ended(pid):
+            hit += 1
+        else:  # the first one was slow, because the machine was busy or its modules were cold
+            takes = min(takes, time.monotonic() - began)
         try:
             with OverlaySnapshotter(tmp_path / "store") as snapshots:
                 check_layers(snapshots)
@@ -250,7 +255,9 @@ def test_an_unpack_that_is_killed_at_random_moments(image: str, tmp_path: Path) 
         if moments.random() < 0.7:
             whole_after_kill(case, tmp_path, number)
             completed += 1
-    assert hit > KILLS // 4, "nearly no kill hit an unpack, which would show nothing"
+        if hit > KILLS // 4 and number > KILLS // 2:
+            break
+        assert number < 10 * KILLS, "nearly no kill hits an unpack, which shows nothing"
     whole_after_kill(case, tmp_path, 0)
     assert completed
 

@@ -249,7 +249,8 @@ def _followed(dest: str) -> str:
     """Give the real path of DEST, which may be a symbolic link.
 
     The kernel follows no link that somebody else has put into a directory like ``/tmp`` (fs.protected_symlinks); as it
-    is not the kernel who follows here, the same rule is kept here: else whoever guesses DEST chooses where it is.
+    is not the kernel who follows here, the same rule is kept here: else whoever guesses DEST chooses where it is.  It
+    holds without the sticky bit, too: there somebody else's link can take the place of DEST at any time.
 
     Raises:
         DestinationError: It is such a link.
@@ -264,8 +265,7 @@ def _followed(dest: str) -> str:
             link, above = os.lstat(path), os.stat(os.path.dirname(path))
         except OSError:
             return path  # it is none, or not there
-        shared = above.st_mode & stat.S_ISVTX and above.st_mode & stat.S_IWOTH
-        if shared and link.st_uid not in (os.geteuid(), above.st_uid):
+        if above.st_mode & stat.S_IWOTH and link.st_uid not in (os.geteuid(), above.st_uid):
             raise DestinationError(path=path, why="is a symbolic link of another user, where all may make links")
         dest = os.path.join(os.path.dirname(path), target)
     return dest  # a circle

@@ -95,7 +95,11 @@ class Workspace:
         """Remove what killed runs for the same DEST have left: a workspace of ours without a living owner."""
         holder = self._destination.holder
         ours = re.compile(re.escape(self._prefix) + rb"[0-9a-f]{%d}" % (2 * _RANDOM))
-        for name in filter(ours.fullmatch, map(os.fsencode, os.listdir(rewound(holder)))):
+        try:
+            names = os.listdir(rewound(holder))
+        except OSError as error:  # a descriptor has no name that would say what could not be listed
+            raise OSError(error.errno, error.strerror, os.path.dirname(self._path)) from error
+        for name in filter(ours.fullmatch, map(os.fsencode, names)):
             with suppress(OSError):
                 descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=holder)
                 try:
