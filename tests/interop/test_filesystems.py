@@ -240,7 +240,7 @@ def test_extended_attributes(filesystem: Filesystem, mounted: Mounted) -> None:
 
 @pytest.mark.parametrize("filesystem", [FILESYSTEMS["ext4"]], ids=["ext4"], indirect=True)
 def test_many_names_of_one_file(filesystem: Filesystem, mounted: Mounted) -> None:
-    """Where no more links are possible there are copies."""
+    """Where no more links are possible there is a copy, and the names to come are its own."""
     most = filesystem.links
     assert most is not None
     losses = mounted.unpack([file("a", b"x"), *(hardlink(f"{number:06}", "a") for number in range(1, most + 3))])
@@ -248,6 +248,7 @@ def test_many_names_of_one_file(filesystem: Filesystem, mounted: Mounted) -> Non
     assert os.stat(mounted.root / "a").st_nlink == most
     assert list(losses) == [f"{number:06}" for number in range(most, most + 3)]
     assert (mounted.root / f"{most + 2:06}").read_bytes() == b"x"
+    assert (mounted.root / f"{most:06}").stat().st_nlink == 3
 
 
 def test_a_long_symbolic_link(filesystem: Filesystem, mounted: Mounted) -> None:

@@ -5,6 +5,7 @@ What a link means is settled in `tests.layer.test_settle`.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from tests.layer.bench import Bench
 from tests.support.probes import needs_chown, needs_user_xattr
 from tests.support.tarbuild import SECOND, Entry, directory, fifo, file, hardlink, layer, symlink
 from tests.support.tree import read, sketch
+from tests.tree.support import descriptors
 from unpacker.archive.reader import TarReader
 from unpacker.errors import UnsafeEntryError
 from unpacker.events import LossKind
@@ -124,6 +126,91 @@ def test_the_attributes_of_a_links_entry_say_nothing(bench: Bench) -> None:
     )
     for node in (found := read(bench.path / "staged"))[b"a"], found[b"b"], found[b"c"], found[b"later"]:
         assert (node.mode, node.uid, node.mtime_ns, node.xattrs) == (0o600, 0, SECOND, {})
+
+
+# -- where no link can be made -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few_names(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let a file have no more names than a few, as if the filesystem counted to that (ext4: 65,000)."""
+    most, link = 4, os.link
+
+    def limited(source: bytes, new: bytes, *, src_dir_fd: int, dst_dir_fd: int, follow_symlinks: bool = True) -> None:
+        if os.stat(source, dir_fd=src_dir_fd, follow_symlinks=follow_symlinks).st_nlink >= most:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK), source)
+        link(source, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(os, "link", limited)
+    return most
+
+
+@pytest.mark.usefixtures("few_names")
+def test_names_beyond_the_most_share_a_copy(bench: Bench) -> None:
+    """A bomb else: for each of them, a few bytes in the archive, the whole file would be written."""
+    bench.stage(file("a", b"1"), *[hardlink(f"b{number}", "a") for number in range(10)], known=True)
+    groups = {"a": ["a", "b0", "b1", "b2"], "b3": ["b3", "b4", "b5"], "b6": ["b6", "b7", "b8"], "b9": ["b9"]}
+    expected = {
+        name: f"file 1 = {first}" if len(names) > 1 else "file 1" for first, names in groups.items() for name in names
+    }
+    assert bench.staged() == expected
+    assert [kind for kind, _, _ in bench.losses] == [LossKind.LINK] * 7
+
+
+@pytest.mark.usefixtures("few_names")
+def test_a_copy_is_of_the_file_and_not_of_another_with_its_inode(tmp_path: Path) -> None:
+    """ext4 gives the inode of what is gone to what comes next, which may come to as many names."""
+    with Bench(tmp_path) as bench:
+        bench.stage(
+            file("a", b"old"),
+            *[hardlink(f"a{number}", "a") for number in range(4)],
+            *[file("y"), hardlink("a", "y"), hardlink("a0", "y"), file("z"), hardlink("a1", "z"), hardlink("a2", "z")],
+            *[entry for turn in range(8) for entry in (file(f"{turn}", b"new"), hardlink(f"{turn}.0", f"{turn}"))],
+            *[hardlink(f"{turn}.{number}", f"{turn}") for turn in range(8) for number in range(1, 6)],
+            known=True,
+        )
+        found = read(bench.path / "staged")
+    assert {node.content for name, node in found.items() if name[:1].isdigit()} == {b"new"}
+    assert found[b"a3"].content == b"old"
+
+
+@pytest.mark.usefixtures("few_names")
+def test_names_of_a_file_below_beyond_the_most(bench: Bench) -> None:
+    bench.add(file("a", b"1", mode=0o4711, mtime=5), *[hardlink(f"b{number}", "a") for number in range(3)])
+    bench.add(hardlink("c0", "b1"), hardlink("c1", "a"), hardlink("c2", "c0"))
+    assert {name: text for name, text in bench.sketch().items() if name[0] == "c"} == {
+        "c0": "file 1 = c0",
+        "c1": "file 1 = c0",
+        "c2": "file 1 = c0",
+    }
+    found = read(bench.path / "merged")
+    assert (found[b"c0"].mode, found[b"c0"].mtime_ns) == (0o4711, 5)
+    assert bench.changes.losses.counts == {LossKind.LINK: 2}
+
+
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOTSUP], ids=["EPERM", "ENOTSUP"])
+def test_a_filesystem_without_links(refusal: int, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links that wait need none either (vfat, exFAT, some network filesystems have none at all)."""
+
+    def refused(*_arguments: object, **_options: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, "link", refused)
+    bench.stage(hardlink("c", "b"), hardlink("b", "a"), file("a", b"1"), hardlink("d", "a"), known=True)
+    assert bench.staged() == dict.fromkeys("abcd", "file 1")
+    assert sorted(path for _, path, _ in bench.losses) == [b"b", b"c", b"d"]
+
+
+def test_a_stand_in_that_fails_leaves_no_descriptor(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_descriptor: int) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    before = descriptors()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", broken)
+        with pytest.raises(OSError, match="Input/output error"):
+            bench.stage(hardlink("b", "a"), file("a"), known=True)
+    assert descriptors() == before
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.support.probes import (
 from tests.support.tarbuild import directory, file, hardlink, layer, symlink, whiteout
 from tests.support.tree import diff, files_below, read
 from unpacker.errors import SnapshotNotFoundError, SnapshotStateError
+from unpacker.events import LossKind
 from unpacker.image import Image
 from unpacker.layer.apply import bound_stage
 from unpacker.layer.rules import Rules
@@ -190,6 +192,25 @@ def test_linked_trees_are_as_copied_ones(kind: type[StoreSnapshotter], tmp_path:
     assert diff(read(tmp_path / "copied"), read(tmp_path / "linked")) == []
     assert (tmp_path / "copied/c").stat().st_nlink == 1
     assert (tmp_path / "linked/c").stat().st_nlink == 2
+
+
+def test_a_destination_whose_files_can_have_fewer_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store may be on XFS, which counts to billions, and DEST on ext4: a loss, and no reason to stop."""
+    names = [f"b{number}" for number in range(6)]
+    layout = write_layout(tmp_path / "layout", [layer(file("a", b"1"), *(hardlink(name, "a") for name in names))]).path
+    unpack(layout, tmp_path / "first", store=tmp_path / "store")
+    link = os.link
+
+    def limited(source: bytes, new: bytes, **options: Any) -> None:
+        if os.stat(source, dir_fd=options["src_dir_fd"]).st_nlink >= 3:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK), source)
+        link(source, new, **options)
+
+    monkeypatch.setattr(os, "link", limited)
+    report = unpack(layout, tmp_path / "second", store=tmp_path / "store")
+    assert report.losses == {LossKind.LINK: 2}
+    assert {(tmp_path / "second" / name).read_bytes() for name in names} == {b"1"}
+    assert len({(tmp_path / "second" / name).stat().st_ino for name in ["a", *names]}) == 3
 
 
 def test_a_file_that_can_have_no_more_names_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ as overlayfs has them (`unpacker.layer.stack`), and either of them without what 
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Protocol
 
 from unpacker.tree.directory import Directory, Other
@@ -24,12 +23,8 @@ class Below(Protocol):
     def look(self, name: bytes) -> Below | bytes | Other | None:
         """Say what has this name: a directory, a symbolic link (its target), something else, or nothing."""
 
-    def link(self, name: bytes, directory: int, new: bytes) -> None:
-        """Make ``new``, in the directory with this descriptor, one more name of the file ``name``.
-
-        Raises:
-            FileExistsError: Something has the name ``new``.
-        """
+    def descriptor(self) -> int:
+        """Give a descriptor of the directory, whose files may get more names: valid until the next call for another."""
 
     def file(self, name: bytes) -> StackedFile | None:
         """Give where in a stack of layers the file of this name is; None if it cannot be linked to a copy of it."""
@@ -53,10 +48,9 @@ class Merged:
         found = self.tree.look(self.node, name)
         return Merged(self.tree, found, self._skipped) if isinstance(found, Directory) else found
 
-    def link(self, name: bytes, directory: int, new: bytes) -> None:
-        """See `Below`; here the two names share the file itself."""
-        own = self.tree.descriptor(self.node)
-        os.link(name, new, src_dir_fd=own, dst_dir_fd=directory, follow_symlinks=False)
+    def descriptor(self) -> int:
+        """See `Below`."""
+        return self.tree.descriptor(self.node)
 
     def file(self, name: bytes) -> StackedFile | None:
         """See `Below`; nothing is stacked here."""
@@ -108,9 +102,9 @@ class Covered:
         """Give the file that has a name in a stack of layers; None if nothing, or a directory, has it."""
         return None if self._hidden.covers(self.path, name) else self.below.file(name)
 
-    def link(self, name: bytes, directory: int, new: bytes) -> None:
+    def descriptor(self) -> int:
         """See `Below`."""
-        self.below.link(name, directory, new)
+        return self.below.descriptor()
 
     def skipped(self, name: bytes) -> bool:
         """See `Below`."""

@@ -7,7 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 from unpacker.errors import quoted
+from unpacker.events import LossKind
 from unpacker.layer.stack import Stack
+from unpacker.tree import links
 from unpacker.tree.copy import keeps_mode
 
 if TYPE_CHECKING:
@@ -57,12 +59,16 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
                             raise
                 status = os.stat(name, dir_fd=source, follow_symlinks=False)
                 if status.st_nlink > 1:
-                    first = known.setdefault((status.st_dev, status.st_ino), (node, name))
-                    if first != (node, name):
-                        with tree.held(node) as into:
-                            earlier = tree.descriptor(first[0])
-                            os.link(first[1], name, src_dir_fd=earlier, dst_dir_fd=into, follow_symlinks=False)
-                        continue
+                    key = status.st_dev, status.st_ino
+                    first, earlier = known.setdefault(key, (node, name))
+                    if (first, earlier) != (node, name):
+                        with tree.held(node) as held:
+                            why = links.link(tree.descriptor(first), earlier, held, name)
+                        if why is None:
+                            continue
+                        copier.applier.on_loss(LossKind.LINK, path, why)
+                        known[key] = node, name  # the names to come are links to this copy
+                        into = tree.descriptor(node)
                 copier.copy(source, name, into, name, path, layer.markers.shown, status)
     except OSError as error:
         error.add_note(f"entry {quoted(path)}")

@@ -6,7 +6,6 @@ what is there when the layer ends.  Until then an empty file stands in for it.
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +17,7 @@ from unpacker.layer.maker import CREATE
 from unpacker.layer.names import LINK_STORE
 from unpacker.layer.walk import LoopError, Place, UnknownError, Walk
 from unpacker.tree.directory import rewound
+from unpacker.tree.links import link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,14 +28,30 @@ if TYPE_CHECKING:
     from unpacker.spec.entry import Entry
     from unpacker.tree.directory import Directory, Tree
 
-# What link says where a filesystem has no hard links, or no more for this file, or the kernel protects the target.
-_REFUSED = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.ENOTSUP, errno.ENOSYS})
 _MOST_ROUNDS = 64
 """How often links that wait are gone through: two suffice for all but those that somebody has knotted on purpose."""
 
 
 class SkippedError(Exception):
     """What a hard link means is a device that could not be made."""
+
+
+class Copied(NamedTuple):
+    """The last copy of a file that has as many names as its filesystem allows."""
+
+    aside: bytes
+    """A name of it in the store, which stays whatever becomes of the others."""
+    names: int
+    """How many the file had."""
+    links: int
+    """How many links the layer had made by then."""
+
+
+class StandIn(NamedTuple):
+    """What an empty file stands in for."""
+
+    entry: Entry
+    mtime: int
 
 
 class Target(NamedTuple):
@@ -51,7 +67,7 @@ class HardLinks:
 
     Args:
         tree: The layer's own tree.
-        store: An empty tree beside it: for AUFS's files, which hard links mean, and for stand-ins.
+        store: An empty tree beside it: for AUFS's files, which hard links mean, and for copies of what they mean.
         walk: Where paths lead.
         maker: Makes room.
         changes: The layer's record.
@@ -78,7 +94,10 @@ class HardLinks:
         self._changes = changes
         self._refuse = refuse
         self._known = known
-        self._pending: dict[int, Entry] = {}  # by the inode of the file that stands in for the link's target
+        self._pending: dict[int, StandIn] = {}  # by inode
+        self._moment = 10**18 + int.from_bytes(os.urandom(8), "big") % 10**18  # in this century
+        self._copies: dict[tuple[int, int], Copied] = {}  # by device and inode of the file that has no room for a name
+        self._made = 0
 
     def keep(self, name: bytes, entry: Entry, reader: TarReader) -> None:
         """Keep one of AUFS's files."""
@@ -181,38 +200,64 @@ class HardLinks:
         return None if found is None else Target(place, last, self._tree)
 
     def _link_to(self, target: Target, directory: Directory, name: bytes, entry: Entry) -> None:
-        place, last, tree = target
         with self._tree.held(directory) as into:
-            if place.below is not None and (place.own is None or tree.look(place.own, last) is None):
-                if not self._maker.apart:
-                    place.below.link(last, into, name)
-                    return
-                copy_up(place, last, walk=self._walk, tree=tree, copier=self._maker.copier, path=entry.name)
-                place = self._walk.to(names.components(entry.link)[:-1], make=True) or place
-            source = tree.descriptor(place.node)
-            try:
-                os.link(last, name, src_dir_fd=source, dst_dir_fd=into, follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in _REFUSED:
-                    raise
-                if os.stat(last, dir_fd=source, follow_symlinks=False).st_ino in self._pending:
-                    self._stand_in(directory, name, entry)  # a copy of what stands in for it would stay what it is
-                    return
-                self._maker.copier.copy(source, last, into, name, entry.name)
-                self._maker.lose(LossKind.LINK, entry.name, f"copied, not linked: {os.strerror(error.errno)}")
+            source = self._source(target, entry)
+            why = link(source, target.name, into, name)
+            if why is None:
+                self._made += 1
+                return
+            status = os.stat(target.name, dir_fd=source, follow_symlinks=False)
+            if self._stands_in(status):
+                self._stand_in(directory, name, entry)  # a copy of what stands in for it would stay what it is
+                return
+            if not self._link_to_copy(status, into, name):
+                self._maker.copier.copy(source, target.name, into, name, entry.name)
+                self._keep_copy(status, into, name)
+            self._maker.lose(LossKind.LINK, entry.name, why)
+
+    def _source(self, target: Target, entry: Entry) -> int:
+        """Give a descriptor of the directory that has the file which a link means."""
+        place, last, tree = target
+        if place.below is None or (place.own is not None and tree.look(place.own, last) is not None):
+            return tree.descriptor(place.node)
+        if not self._maker.apart:
+            return place.below.descriptor()
+        copy_up(place, last, walk=self._walk, tree=tree, copier=self._maker.copier, path=entry.name)
+        place = self._walk.to(names.components(entry.link)[:-1], make=True) or place
+        return tree.descriptor(place.node)
+
+    def _link_to_copy(self, original: os.stat_result, into: int, name: bytes) -> bool:
+        """Link to the last copy of a file that takes no more names; False if there is none, or if it takes none either.
+
+        Else each further link, of a few bytes in the archive, would be a whole file on the disk.
+        """
+        copied = self._copies.get((original.st_dev, original.st_ino))
+        # Another file that has got the same inode since needs as many links to come here.
+        if copied is None or self._made - copied.links >= copied.names - 1:
+            return False
+        if link(self._store.descriptor(self._store.root), copied.aside, into, name):
+            return False
+        self._made += 1
+        return True
+
+    def _keep_copy(self, original: os.stat_result, into: int, name: bytes) -> None:
+        aside = b"copy-%d" % self._made
+        if not link(into, name, self._store.descriptor(self._store.root), aside):
+            self._made += 1
+            self._copies[original.st_dev, original.st_ino] = Copied(aside, original.st_nlink, self._made)
 
     def _is_same(self, target: Target, directory: Directory, name: bytes) -> bool:
         """Whether a name is a link to the layer's own file already."""
-        inode = self._own_inode(target)
+        own = self._own_status(target)
         there = os.stat(name, dir_fd=self._tree.descriptor(directory), follow_symlinks=False)
-        return inode is not None and inode == there.st_ino
+        return own is not None and os.path.samestat(own, there)
 
-    def _own_inode(self, target: Target) -> int | None:
-        """Give the inode of the layer's own file that a link means; None if it is one of a layer below."""
+    def _own_status(self, target: Target) -> os.stat_result | None:
+        """Give the status of the layer's own file that a link means; None if it is one of a layer below."""
         place, last, tree = target
         if place.own is None or tree.look(place.own, last) is None:
             return None
-        return os.stat(last, dir_fd=tree.descriptor(place.own), follow_symlinks=False).st_ino
+        return os.stat(last, dir_fd=tree.descriptor(place.own), follow_symlinks=False)
 
     def _skip(self, directory: Directory, name: bytes, entry: Entry) -> None:
         self._maker.skip(directory, name, entry, "hard link to a device that was not made")
@@ -222,14 +267,24 @@ class HardLinks:
     def _stand_in(self, directory: Directory, name: bytes, entry: Entry) -> None:
         """Put an empty file where the link will be.
 
-        It has a second name aside, so that no other file gets its inode if it is replaced.
+        It is known by its inode, and by a time that nobody can guess: once it is gone, another file may get the inode.
         """
-        aside = b"stand-in-%d" % len(self._pending)
-        own = self._store.descriptor(self._store.root)
-        descriptor = os.open(aside, CREATE, 0o600, dir_fd=own)
-        self._pending[os.fstat(descriptor).st_ino] = entry
-        os.close(descriptor)
-        self._maker.make(directory, name, lambda at: os.link(aside, name, src_dir_fd=own, dst_dir_fd=at))
+
+        def make(at: int) -> None:
+            descriptor = os.open(name, CREATE, 0o600, dir_fd=at)
+            try:
+                os.utime(descriptor, ns=(self._moment, self._moment))
+                status = os.fstat(descriptor)  # with the time as far as the filesystem can hold it
+            finally:
+                os.close(descriptor)
+            self._pending[status.st_ino] = StandIn(entry, status.st_mtime_ns)
+
+        self._maker.make(directory, name, make)
+
+    def _stands_in(self, status: os.stat_result) -> Entry | None:
+        """Give the entry that a file stands in for; None if it is a file by itself."""
+        found = self._pending.get(status.st_ino)
+        return found.entry if found is not None and found.mtime == status.st_mtime_ns else None
 
     def _stand_ins(self) -> Iterator[tuple[Directory, bytes, Entry]]:
         """Yield the names of all stand-ins: one has several if later links meant it."""
@@ -237,17 +292,19 @@ class HardLinks:
         while nodes:
             node = nodes.pop()
             with os.scandir(rewound(self._tree.descriptor(node))) as found:
-                inodes = [(os.fsencode(each.name), each.inode()) for each in found]
-            for name, inode in inodes:
-                if inode in self._pending and name not in node.children:
-                    yield node, name, self._pending[inode]
+                likely = [each for each in found if each.inode() in self._pending]
+                entries = [(each.name, self._stands_in(each.stat(follow_symlinks=False))) for each in likely]
+            for name, entry in entries:
+                if entry is not None:
+                    yield node, os.fsencode(name), entry
             nodes += node.children.values()
 
     def _resolve(self, directory: Directory, name: bytes, entry: Entry) -> bool:
         """Make one link that has waited; False if its target waits itself, or is nothing yet."""
         try:
             target = self._target(entry)
-            if target is None or self._own_inode(target) in self._pending:
+            status = None if target is None else self._own_status(target)
+            if target is None or (status is not None and self._stands_in(status)):
                 return False
             os.unlink(name, dir_fd=self._tree.descriptor(directory))
             self._link_to(target, directory, name, entry)

@@ -192,7 +192,7 @@ class Stack:
                 return None if isinstance(found, Directory | Found) else StackedFile(layer, node, name)
         return None
 
-    def link(self, name: bytes, directory: int, new: bytes) -> None:
+    def descriptor(self) -> int:
         """Not in a stack, where a file cannot have a name in two layers: it is copied up (`unpacker.layer.copyup`)."""
         raise NotImplementedError
 
