@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -71,6 +73,25 @@ def test_a_path_that_leads_nowhere_is_no_layout(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
     with pytest.raises(LayoutNotFoundError, match="it is no directory"):
         Layout.open(tmp_path / "dangling")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO], ids=["EACCES", "EIO"])
+@pytest.mark.parametrize("name", ["", "oci-layout", "index.json", "blobs"])
+def test_what_cannot_be_looked_at_is_not_missing(
+    built: LayoutBuilder, name: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To be told that there is no layout leads away from a broken disk, or from a mode that is too strict."""
+    stat, broken = os.stat, os.path.join(built.path, name) if name else str(built.path)
+
+    def failing(path: str, **options: Any) -> os.stat_result:
+        if path == broken:
+            raise OSError(number, os.strerror(number), path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", failing)
+    with pytest.raises(OSError, match=os.strerror(number)) as raised:
+        Layout.open(os.fspath(built.path))
+    assert (raised.value.errno, raised.value.filename) == (number, broken)
 
 
 def test_an_archive_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -125,6 +125,30 @@ def test_losses_are_said_by_kind_in_one_line_each() -> None:
 
 
 @needs_nobody
+@pytest.mark.parametrize(
+    ("closed", "named"),
+    [
+        ("layout", "layout/oci-layout"),
+        ("layout/oci-layout", "layout/oci-layout"),
+        ("layout/index.json", "layout/index.json"),
+        ("layout/blobs", "layout/blobs/sha256/"),
+        (".", "layout"),
+    ],
+)
+def test_a_layout_that_may_not_be_read(closed: str, named: str) -> None:
+    """It is there, and the first file of it that is closed to the caller is named."""
+    with place() as path:
+        mode = (path / closed).stat().st_mode
+        (path / closed).chmod(0)
+        for source in (path / "layout", f"{path}/layout:latest"):
+            line = refused(as_nobody("-q", source, path / "dest"), 6)
+
+            assert line.startswith(f"{path}/{named}")
+            assert line.endswith(": Permission denied")
+        (path / closed).chmod(mode)
+
+
+@needs_nobody
 def test_strict_refuses_a_loss_and_leaves_nothing() -> None:
     """Nor does it touch what is there."""
     with place() as path:

@@ -6,7 +6,9 @@ wanted.  Archives of layouts are not read.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from unpacker.content.blob import VerifiedBlob, read_regular
@@ -45,6 +47,7 @@ class Layout:
             LayoutNotFoundError: There is none at this path.
             DocumentError: ``oci-layout`` is damaged.
             UnsupportedError: It is of another version.
+            OSError: It cannot be looked at.
         """
         root = os.fspath(path)
         why = _what_is_missing(root)
@@ -124,18 +127,36 @@ class Layout:
 
 
 def _what_is_missing(root: str) -> str | None:
-    """Say why a path is no layout; None if it is one."""
-    if not os.path.lexists(root):
-        return "no such directory"
-    if os.path.isfile(root):
+    """Say why a path is no layout; None if it is one.
+
+    Raises:
+        OSError: It cannot be looked at: what may not be seen, or not be read, is not missing.
+    """
+    mode = _mode(root)
+    if mode is None:
+        return "no such directory" if _mode(root, follow=False) is None else "it is no directory"
+    if stat.S_ISREG(mode):
         return "it is a file; an archive of a layout must be extracted first"
-    if not os.path.isdir(root):
+    if not stat.S_ISDIR(mode):
         return "it is no directory"
     for name in ("oci-layout", "index.json"):
-        path = os.path.join(root, name)
-        if not os.path.lexists(path):
-            docker = name == "oci-layout" and os.path.lexists(os.path.join(root, "manifest.json"))
+        mode = _mode(os.path.join(root, name), follow=False)
+        if mode is None:
+            docker = name == "oci-layout" and _mode(os.path.join(root, "manifest.json"), follow=False) is not None
             return f"no file {name}" + ("; manifest.json alone is docker save's older format" if docker else "")
-        if os.path.isdir(path):
+        if stat.S_ISDIR(mode):
             return f"{name} is a directory"
-    return None if os.path.isdir(os.path.join(root, "blobs")) else "no directory blobs"
+    mode = _mode(os.path.join(root, "blobs"))
+    return None if mode is not None and stat.S_ISDIR(mode) else "no directory blobs"
+
+
+def _mode(path: str, *, follow: bool = True) -> int | None:
+    """Give the mode of what has a path; None if nothing has, or nothing can have."""
+    try:
+        return os.stat(path, follow_symlinks=follow).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise
+        return None

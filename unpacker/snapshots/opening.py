@@ -25,6 +25,7 @@ def open_snapshotter(root: str | os.PathLike[str], *, create: bool = False, sync
     Raises:
         StoreNotFoundError: There is none; a name that was mistyped must not become an empty store.
         UnsupportedError: It is of another format or kind, or something else altogether.
+        OSError: It cannot be looked at.
     """
     kind = _kind(os.fspath(root), create=create)
     if kind == "native":
