@@ -143,10 +143,16 @@ class Image:
 
     def is_kept(self, snapshotter: StoreSnapshotter) -> bool:
         """Whether all its snapshots are there, and stay there because of this very image: nothing is left to do."""
+        return self.kept(snapshotter) is not None
+
+    def kept(self, snapshotter: StoreSnapshotter) -> list[SnapshotRecord] | None:
+        """Give the records of all layers, base first, if nothing is left to do."""
         facts = self._facts() if self.layers else None
-        return self.is_unpacked(snapshotter) and (
-            facts is None or snapshotter.catalog.image(facts["name"], facts["platform"]) == facts
-        )
+        if facts is not None and snapshotter.catalog.image(facts["name"], facts["platform"]) != facts:
+            return None
+        records = [snapshotter.catalog.committed(str(chain_id)) for chain_id in self.chain_ids()]
+        found = [record for record in records if record is not None]
+        return found if len(found) == len(records) else None
 
     def unpack(
         self,

@@ -1,22 +1,37 @@
-"""An image's layers by way of a snapshot store: what is there is not read again, and DEST is a copy."""
+"""An image's layers by way of a snapshot store: what is there is not read again, and DEST is a copy.
+
+File by file, with shared blocks where the filesystem can; or the whole tree by one call, where it can copy a tree: then
+the store keeps what the layers add up to (`unpacker.snapshots.merged`), and the next run needs no look at any file.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
-from unpacker.errors import DestinationError
-from unpacker.events import Event, LossKind, Lost, OnEvent, ignore
-from unpacker.layer.clone import clone
+from unpacker.errors import DestinationError, UnpackError
+from unpacker.events import Event, LayerReused, LossKind, Lost, OnEvent, Waiting, Warned, ignore
+from unpacker.image import label
+from unpacker.layer.changes import Losses
 from unpacker.output.directory import Rootfs
-from unpacker.tree.attributes import Applier
-from unpacker.tree.copy import Copier
+from unpacker.snapshots import merged
+from unpacker.snapshots.catalog import opened
+from unpacker.tree import subvolume
+from unpacker.tree.attributes import Applier, Attributes, implied
+from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from unpacker.image import Image
     from unpacker.layer.rules import Rules
     from unpacker.snapshots.base import StoreSnapshotter
+    from unpacker.snapshots.record import SnapshotRecord
+    from unpacker.tree.lock import Holder
     from unpacker.tree.workspace import Workspace
+
+_NAME = b"merged"
 
 
 def build_from_store(
@@ -45,37 +60,179 @@ def build_from_store(
     Raises:
         UnpackError, OSError: See `unpacker.layer.apply.stage_layer`.
     """
-    rootfs = Rootfs(b"merged", workspace.tree(b"merged"))
+    copying = _Copying(image, snapshotter, workspace, rules, on_event)
+    # Names move out of a subvolume one by one only by being copied, and no hard link leads into one.
+    whole = bool(image.layers) and not workspace.inside and not link
+    rootfs = copying.again(labels=labels) if whole else None
+    if rootfs is not None:
+        return rootfs
+    # The lease outlasts that of the unpack: the image's name may be given to another one while files are copied.
+    with snapshotter.catalog.lease(map(str, image.chain_ids())):
+        copying.add(image.unpack(snapshotter, rules, labels=labels, on_event=copying.told))
+        rootfs = copying.at_once() if whole else None
+        return rootfs or copying.file_by_file(dest, link=link)
 
-    def lose(kind: LossKind, path: bytes, reason: str) -> None:
-        rootfs.losses.add(kind, path, reason)
 
-    def told(event: Event) -> None:
+class _Copying:
+    """One image, on its way from a store to a workspace.
+
+    Args:
+        image, snapshotter, workspace, rules, on_event: See `build_from_store`.
+    """
+
+    def __init__(
+        self, image: Image, snapshotter: StoreSnapshotter, workspace: Workspace, rules: Rules, on_event: OnEvent
+    ) -> None:
+        self._image = image
+        self._snapshotter = snapshotter
+        self._workspace = workspace
+        self._rules = rules
+        self._on_event = on_event
+        self._records: Sequence[SnapshotRecord] = ()
+        self._losses = Losses()
+
+    def told(self, event: Event) -> None:
         """Keep an example of each loss: the records that snapshots have of them are only counts."""
         if isinstance(event, Lost):
-            rootfs.losses.samples.setdefault(event.kind, (event.path, event.reason))
-        on_event(event)
+            self._losses.samples.setdefault(event.kind, (event.path, event.reason))
+        self._on_event(event)
 
-    try:
-        # The lease outlasts that of the unpack: the image's name may be given to another one while files are copied.
-        with snapshotter.catalog.lease(map(str, image.chain_ids())):
-            records = image.unpack(snapshotter, rules, labels=labels, on_event=told)
-            for record in records:
-                rootfs.entries += record.entries
-                rootfs.tar_bytes += record.tar_bytes
-                for kind, count in record.losses.items():
-                    rootfs.losses.counts[LossKind(kind)] = rootfs.losses.counts.get(LossKind(kind), 0) + count
-            if records:
-                copier = Copier(Applier(rules.owners.on_host(), lose, rules.umask))
-                with snapshotter.opened(records[-1].name) as stack:
-                    clone(stack, rootfs.tree, copier, link=link)
-    except OSError as error:
-        rootfs.tree.close()
-        if link and error.errno == errno.EXDEV:
-            why = "is on another filesystem than the store, and hard links cannot lead there"
-            raise DestinationError(path=dest, why=why, advice="without --link, files are copied") from None
-        raise
-    except BaseException:
-        rootfs.tree.close()
-        raise
-    return rootfs
+    def add(self, records: Sequence[SnapshotRecord]) -> None:
+        """Take over what is known of the layers."""
+        self._records = records
+        for record in records:
+            for kind, count in record.losses.items():
+                self._losses.counts[LossKind(kind)] = self._losses.counts.get(LossKind(kind), 0) + count
+
+    # -- the whole tree by one call ------------------------------------------------------------------------------------
+
+    def again(self, *, labels: bool) -> Rootfs | None:
+        """Copy the tree that an earlier run has kept, if nothing else is to be done; this takes no lock."""
+        name = str(self._image.layers[-1].chain_id)
+        if not merged.is_there(self._snapshotter.catalog, name):
+            return None
+        records = self._image.kept(self._snapshotter)
+        # What was made by other rules is an error, which `StoreSnapshotter.extract` tells.
+        if records is None or any(record.made_by not in (self._rules.name, None) for record in records):
+            return None
+        self._records = records
+        found = self._taken()
+        if found is None:
+            return None
+        for layer, record in zip(self._image.layers, records, strict=True):
+            digest = layer.descriptor.digest
+            if labels and record.blob == str(digest):
+                label(self._image.layout, layer, self._on_event)
+            self._on_event(
+                LayerReused(index=layer.index, digest=str(digest), chain_id=record.name, size=layer.descriptor.size)
+            )
+        return self._adopted(found)
+
+    def at_once(self) -> Rootfs | None:
+        """Copy the tree that is kept, or make and keep it first; None where trees cannot be copied whole.
+
+        Of several processes one makes it, and the others wait.
+        """
+        catalog = self._snapshotter.catalog
+        with opened(catalog.root) as store:
+            filesystem = subvolume.filesystem(store)
+        if filesystem is None or filesystem != subvolume.filesystem(self._workspace.descriptor):
+            return None
+        found = self._taken()
+        if found is None:
+            with catalog.lock(f"merged {self._name}", self._waiting):
+                found = self._taken() or self._made()
+        return None if found is None else self._adopted(found)
+
+    @property
+    def _name(self) -> str:
+        return self._records[-1].name
+
+    @property
+    def _made_by(self) -> str:
+        """What two runs must have in common to make the same tree: who owns what gets no owner, too."""
+        return f"{self._rules.name}, {os.geteuid()}:{os.getegid()}"
+
+    def _waiting(self, holder: Holder) -> None:
+        layer = self._image.layers[-1]
+        digest = str(layer.descriptor.digest)
+        self._on_event(Waiting(index=layer.index, digest=digest, pid=holder.pid, since=holder.since))
+
+    def _taken(self) -> merged.Merged | None:
+        return merged.take(self._snapshotter.catalog, self._name, self._made_by, self._workspace.descriptor, _NAME)
+
+    def _made(self) -> merged.Merged | None:
+        """Make the tree in the store, copy it to the workspace, and keep it; None where that is not possible."""
+        from unpacker.tree.finish import finish_directories, finish_root  # noqa: PLC0415 -- not to copy it again
+
+        catalog, losses = self._snapshotter.catalog, Losses()
+        with catalog.staging() as place:
+            if not subvolume.create(place.descriptor, os.fsencode(merged.FILES)):
+                return None
+            with Tree(os.open(merged.FILES, OPEN_DIRECTORY, dir_fd=place.descriptor)) as tree:
+                applier = self._copy(tree, losses)
+                finish_directories(tree, applier)
+                root = tree.root.attributes or implied()
+                mode, root.mode = root.mode, WORKING_MODE  # what no owner may open, the next run could not either
+                finish_root(tree.descriptor(tree.root), root, applier)
+                if not subvolume.snapshot(tree.descriptor(tree.root), self._workspace.descriptor, _NAME):
+                    return None
+            self._losses.update(losses)
+            made = merged.Merged(
+                made_by=self._made_by,
+                mode=mode,
+                losses={str(kind): count for kind, count in self._losses.counts.items()},
+                samples={str(kind): sample for kind, sample in self._losses.samples.items()},
+            )
+            try:
+                merged.keep(catalog, self._name, place, made)
+            except (UnpackError, OSError) as error:  # nobody's work stops at what only saves time
+                self._on_event(Warned(message=f"{catalog.root}: the merged tree is not kept: {error}"))
+        return made
+
+    def _adopted(self, found: merged.Merged) -> Rootfs:
+        """Give the copy in the workspace, all of which has its attributes but the root."""
+        tree = Tree(os.open(_NAME, OPEN_DIRECTORY, dir_fd=self._workspace.descriptor))
+        status = os.fstat(tree.descriptor(tree.root))
+        tree.root.attributes = Attributes(found.mode, status.st_uid, status.st_gid, status.st_mtime_ns)
+        tree.root.attributes.on_host = True
+        self._losses = Losses()
+        self._losses.counts = {LossKind(kind): count for kind, count in found.losses.items()}
+        self._losses.samples = {LossKind(kind): sample for kind, sample in found.samples.items()}
+        return self._rootfs(tree)
+
+    # -- file by file --------------------------------------------------------------------------------------------------
+
+    def file_by_file(self, dest: str, *, link: bool) -> Rootfs:
+        """Copy each file; directories wait for their attributes then."""
+        tree = self._workspace.tree(_NAME)
+        try:
+            self._copy(tree, self._losses, link=link)
+        except OSError as error:
+            tree.close()
+            if link and error.errno == errno.EXDEV:
+                why = "is on another filesystem than the store, and hard links cannot lead there"
+                raise DestinationError(path=dest, why=why, advice="without --link, files are copied") from None
+            raise
+        except BaseException:
+            tree.close()
+            raise
+        return self._rootfs(tree)
+
+    def _copy(self, tree: Tree, losses: Losses, *, link: bool = False) -> Applier:
+        """Copy what the layers add up to into an empty tree; give what gives directories their attributes."""
+        from unpacker.layer.clone import clone  # noqa: PLC0415 -- not to copy a whole tree
+        from unpacker.tree.copy import Copier  # noqa: PLC0415 -- as above
+
+        applier = Applier(self._rules.owners.on_host(), losses.add, self._rules.umask)
+        if self._records:
+            with self._snapshotter.opened(self._records[-1].name) as stack:
+                clone(stack, tree, Copier(applier), link=link)
+        return applier
+
+    def _rootfs(self, tree: Tree) -> Rootfs:
+        rootfs = Rootfs(_NAME, tree)
+        rootfs.losses = self._losses
+        rootfs.entries = sum(record.entries for record in self._records)
+        rootfs.tar_bytes = sum(record.tar_bytes for record in self._records)
+        return rootfs

@@ -4,7 +4,7 @@ docs/formats.md describes it::
 
     DIR/                          0700
       version                     "unpack-snapshots 1 overlay": format, its number, which kind of snapshotter
-      snapshots/<alg>/<hex>/      one committed snapshot a chain_id: fs, snapshot.json
+      snapshots/<alg>/<hex>/      one committed snapshot a chain_id: fs, snapshot.json, and merged (`merged`)
       active/<hash of key>/       prepared ones: fs, work, active.json
       images/<hash>.json          which image, by name and platform, stands for which chain_id
       leases/                     chain_ids that a running process needs
@@ -270,8 +270,11 @@ class Catalog:
 
     def write_record(self, directory: int, record: SnapshotRecord) -> None:
         """Write the record of a snapshot into its directory, in place of the one that is there."""
-        name = RECORD if record.kind is Kind.COMMITTED else ACTIVE
-        replace_file(directory, name, record.as_json(), sync=self._sync)
+        self.write_file(directory, RECORD if record.kind is Kind.COMMITTED else ACTIVE, record.as_json())
+
+    def write_file(self, directory: int, name: str, data: bytes) -> None:
+        """Put a small file into a directory (`replace_file`)."""
+        replace_file(directory, name, data, sync=self._sync)
 
     def replace(self, record: SnapshotRecord) -> None:
         """Write the record of a snapshot that is there anew."""
@@ -307,6 +310,13 @@ class Catalog:
             place.move(directory, os.path.basename(self.active_path(key)))
             self.sync(directory)
 
+    def attach(self, place: Private, path: str) -> None:
+        """Let a complete directory appear in that of a committed snapshot; the caller holds the lock ``gc``."""
+        parent, name = os.path.split(path)
+        with opened(parent) as directory:
+            place.move(directory, name)
+            self.sync(directory)
+
     @contextmanager
     def _parent(self, path: str) -> Iterator[int]:
         """Give a descriptor of the directory that something shall be in; it is made, and stays through a power cut."""
@@ -334,7 +344,7 @@ class Catalog:
 
     def _write(self, directory: str, name: str, data: bytes) -> None:
         with opened(directory) as descriptor:
-            replace_file(descriptor, name, data, sync=self._sync)
+            self.write_file(descriptor, name, data)
 
     # -- images --------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 Of each committed snapshot: its record can be read, stands under its name, and agrees with it (the chain_id follows from
 parent and diff_id); its parent is there; its files are there, as many inodes as were counted, with no fewer blocks.
 Whether the bytes of a file are still right, nothing here can tell: a snapshot has no digest of its tree.  Of each
-active one: its record, its parent, its directories.  Of each image: its snapshot is there.
+active one: its record, its parent, its directories.  Of each image: its snapshot is there.  Of each merged tree: nobody
+has written to it.
 
 To repair means to take away what is broken, and to have it unpacked again by whoever has the image.  What somebody
 works with, an active snapshot and all that it stands on, is never taken away.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from unpacker.errors import UnpackError, quoted
 from unpacker.record import Record
+from unpacker.snapshots import merged
 from unpacker.snapshots.base import FILES, measured
 from unpacker.snapshots.catalog import ACTIVE, RECORD
 from unpacker.snapshots.snapshotter import Kind
@@ -37,7 +39,7 @@ class Fault(Record):
     """One thing that is broken."""
 
     kind: str
-    """``snapshot``, ``active`` or ``image``."""
+    """``snapshot``, ``merged``, ``active`` or ``image``."""
     path: str
     """Where it is in the store."""
     name: str | None
@@ -183,6 +185,8 @@ class _Check:
             elif record.parent is not None and record.parent not in whole:
                 why = f"its parent {record.parent} is not there"
                 faults.append(Fault(kind=kind, path=path, name=record.name, why=why, orphan=True))
+            elif record.kind is Kind.COMMITTED and (why := merged.fault(self._catalog, record.name)):
+                faults.append(Fault(kind="merged", path=os.path.join(path, merged.MERGED), name=record.name, why=why))
         images = list(self._images(whole))
         faults += [fault for fault in images if fault is not None]
         return Checked(faults=tuple(faults), snapshots=len(found), images=len(images))

@@ -101,7 +101,7 @@ class SnapshotRecord(Record):
         """
         document = load(data, source)
         document.required("format").integer(_FORMAT, _FORMAT)
-        usage, losses = document.optional("usage"), document.required("losses")
+        usage = document.optional("usage")
         return cls(
             name=document.required("name").text(),
             kind=_kind(document.required("kind")),
@@ -119,7 +119,7 @@ class SnapshotRecord(Record):
             entries=_count(document, "entries"),
             tar_bytes=_count(document, "tarBytes"),
             made_by=_optional_text(document, "madeBy"),
-            losses={_loss(losses, name): _count(losses, name) for name in losses.object()},
+            losses=losses_of(document.required("losses")),
         )
 
 
@@ -161,6 +161,15 @@ def _encoding(document: Value) -> str | None:
     if text not in (None, *ENCODINGS):
         raise document.required("encoding").error(" or ".join(ENCODINGS))
     return text
+
+
+def losses_of(value: Value) -> dict[str, int]:
+    """Read counts of losses by kind.
+
+    Raises:
+        DocumentError: They are none.
+    """
+    return {_loss(value, name): _count(value, name) for name in value.object()}
 
 
 def _loss(losses: Value, name: str) -> str:

@@ -1,5 +1,7 @@
 """Removes what an image, or an interrupted run, has left: any tree, of any depth and any modes, and nothing beside it.
 
+Subvolumes of btrfs go like directories, the read-only ones too; with privilege by one call, whatever is in them.
+
 Never through a symlink, never by a path, and without recursion: depth is a number that an image chooses
 (``shutil.rmtree`` fails at a thousand levels).  A directory that lies too deep is first renamed up to the top of the
 tree, so that few descriptors are open at any time.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from unpacker.tree import subvolume
 from unpacker.tree.descriptors import part
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,6 +58,8 @@ def _open(parent: int, name: bytes) -> int:
             os.close(probe)
         descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
     try:
+        if subvolume.is_root(descriptor):
+            subvolume.set_writable(descriptor, writable=True)
         with suppress(PermissionError):
             os.fchmod(descriptor, 0o700)
     except BaseException:
@@ -71,7 +76,8 @@ def _remove_tree(parent: int, name: bytes) -> None:
             inner_name, inner, children = stack[-1]
             if not children:
                 os.close(stack.pop()[1])
-                os.rmdir(inner_name, dir_fd=stack[-1][1] if stack else parent)
+                with suppress(FileNotFoundError):  # a subvolume, destroyed with all that was in it
+                    os.rmdir(inner_name, dir_fd=stack[-1][1] if stack else parent)
             elif len(stack) < deepest:
                 stack.append(_emptied(inner, children.pop()))
             else:
@@ -93,6 +99,8 @@ def _emptied(parent: int, name: bytes) -> tuple[bytes, int, list[bytes]]:
     directory = _open(parent, name)
     children = []
     try:
+        if subvolume.is_root(directory) and subvolume.destroy(parent, name):
+            return name, directory, []
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):

@@ -1,0 +1,193 @@
+"""Merged trees: what the layers of an image add up to, kept in a store, so that the next DEST is made by one call.
+
+Only where the filesystem copies whole trees (`unpacker.tree.subvolume`).  They lie in the directory of the image's last
+snapshot, and go when it goes::
+
+    snapshots/<alg>/<hex>/merged/
+      fs/                           a read-only subvolume, whose root is 0700
+      merged.json                   how it was made, in which state it was left, what it lacks
+
+Nobody locks anything to copy one.  Whoever removes one renames it first: so if it has its name still after it was
+copied, all of it was there.  And in the state that it was left in it is only if nobody has written to it since.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from unpacker.content.blob import read_regular
+from unpacker.errors import UnpackError
+from unpacker.limits import DEFAULT
+from unpacker.record import Record
+from unpacker.snapshots.catalog import opened
+from unpacker.snapshots.record import losses_of
+from unpacker.spec.strictjson import load
+from unpacker.tree import subvolume
+from unpacker.tree.remove import remove_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unpacker.snapshots.catalog import Catalog
+    from unpacker.spec.strictjson import Value
+    from unpacker.tree.private import Private
+
+MERGED = "merged"
+FILES = "fs"
+_RECORD = "merged.json"
+_FORMAT = 1
+_MODES = 0o7777
+_PAIR = 2
+
+
+class Merged(Record):
+    """The record of one."""
+
+    made_by: str
+    """By which rules, and by whom: other ones would make another tree."""
+    mode: int
+    """Of the root, which has another one in the store."""
+    losses: Mapping[str, int] = {}
+    """What could not be applied, by kind, in all layers and when they were merged."""
+    samples: Mapping[str, tuple[bytes, str]] = {}
+    """Of each kind a path, and why."""
+    state: str = ""
+    """See `unpacker.tree.subvolume.state`."""
+
+    def as_json(self) -> bytes:
+        """Give the file's content."""
+        from urllib.parse import quote  # noqa: PLC0415 -- slow to import, and rarely needed
+
+        document = {
+            "format": _FORMAT,
+            "madeBy": self.made_by,
+            "mode": self.mode,
+            "losses": dict(self.losses),
+            "samples": {kind: [quote(path), reason] for kind, (path, reason) in self.samples.items()},
+            "state": self.state,
+        }
+        return json.dumps(document, indent=1).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, data: bytes, source: str) -> Merged:
+        """Read the file's content.
+
+        Raises:
+            DocumentError: It is damaged.
+        """
+        document = load(data, source)
+        document.required("format").integer(_FORMAT, _FORMAT)
+        samples = document.required("samples")
+        return cls(
+            made_by=document.required("madeBy").text(),
+            mode=document.required("mode").integer(0, _MODES),
+            losses=losses_of(document.required("losses")),
+            samples={kind: _sample(samples.required(kind)) for kind in samples.object()},
+            state=document.required("state").text(),
+        )
+
+
+def _sample(value: Value) -> tuple[bytes, str]:
+    from urllib.parse import unquote_to_bytes  # noqa: PLC0415 -- as above
+
+    texts = value.strings()
+    if len(texts) != _PAIR:
+        raise value.error("a path and a reason")
+    return unquote_to_bytes(texts[0]), texts[1]
+
+
+def is_there(catalog: Catalog, name: str) -> bool:
+    """Whether a merged tree is kept beside a snapshot, be it what it was or not."""
+    return os.path.lexists(_path(catalog, name))
+
+
+def take(catalog: Catalog, name: str, made_by: str, directory: int, new: bytes) -> Merged | None:
+    """Let a copy of a merged tree appear in a directory, under a new name.
+
+    Args:
+        catalog: The store.
+        name: Of the snapshot.
+        made_by: As what is wanted would be made.
+        directory: Descriptor of the directory.
+        new: The name.
+
+    Returns:
+        What is known of it; None if there is none that can be copied there.
+
+    Raises:
+        OSError: The copy failed.
+    """
+    path = _path(catalog, name)
+    try:
+        merged = _read(path)
+        if merged.made_by != made_by:
+            return None
+        with opened(os.path.join(path, FILES)) as source:
+            if not subvolume.snapshot(source, directory, new):
+                return None
+            if not _fault(path, merged, source):
+                return merged
+    except (FileNotFoundError, NotADirectoryError, UnpackError):
+        return None
+    remove_at(directory, new)
+    return None
+
+
+def keep(catalog: Catalog, name: str, place: Private, merged: Merged) -> bool:
+    """Let a merged tree appear in a store, in place of one that is there; False if its snapshot is not.
+
+    Args:
+        catalog: The store.
+        name: Of the snapshot.
+        place: Where the tree is made, as a subvolume named `FILES`, which has been copied, so that it is on the disk.
+        merged: What is known of it, but for its state.
+
+    Raises:
+        OSError: That failed.
+    """
+    with opened(os.path.join(f"/proc/self/fd/{place.descriptor}", FILES)) as tree:
+        subvolume.set_writable(tree, writable=False)
+        merged = merged.changed(state=subvolume.state(tree) or "")
+    catalog.write_file(place.descriptor, _RECORD, merged.as_json())
+    with catalog.staging() as old, catalog.lock("gc"):
+        if catalog.committed(name) is None:
+            return False
+        path = _path(catalog, name)
+        if os.path.lexists(path):
+            catalog.take(path, old)
+        catalog.attach(place, path)
+    return True
+
+
+def fault(catalog: Catalog, name: str) -> str:
+    """Say what is wrong with the merged tree of a snapshot; nothing if nothing is, or if there is none."""
+    if not is_there(catalog, name):
+        return ""
+    path = _path(catalog, name)
+    try:
+        merged = _read(path)
+        with opened(os.path.join(path, FILES)) as tree:
+            return _fault(path, merged, tree)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        return f"has no {os.path.basename(error.filename)}"
+    except UnpackError as error:
+        return str(error).removeprefix(f"{path}/")
+
+
+def _path(catalog: Catalog, name: str) -> str:
+    return os.path.join(catalog.path(name), MERGED)
+
+
+def _read(path: str) -> Merged:
+    path = os.path.join(path, _RECORD)
+    return Merged.parse(read_regular(path, DEFAULT.document_bytes, "document_bytes"), path)
+
+
+def _fault(path: str, merged: Merged, tree: int) -> str:
+    """Say why the tree of a record, open at its root, may be anything; nothing if it is what was made."""
+    if subvolume.state(tree) != merged.state:
+        return "is not in the state in which it was left"
+    found = os.stat(os.path.join(path, FILES), follow_symlinks=False)
+    return "" if os.path.samestat(found, os.fstat(tree)) else "is being removed"
