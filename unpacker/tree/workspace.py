@@ -7,7 +7,6 @@ holds a lock on it: one that nobody holds is what a killed run left behind, and 
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from contextlib import suppress
@@ -157,17 +156,6 @@ class Workspace:
         except OSError as error:
             error.add_note(f"in {self._path}")
             raise
-
-    def file(self) -> io.FileIO:
-        """Make a file in the workspace, to be written and read again, that has no name; whoever asks closes it."""
-        name = b"file"
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.descriptor)
-        try:
-            os.unlink(name, dir_fd=self.descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return io.FileIO(descriptor, "r+")
 
     def discard(self, name: bytes) -> None:
         """Remove one tree of the workspace."""
