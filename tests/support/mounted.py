@@ -8,10 +8,18 @@ It is mounted in a mount namespace of its own, so nothing stays mounted, whateve
             from pathlib import Path
             (HERE / "file").write_bytes(bytes(2 << 20))
         ''')
+
+What takes more than a few lines runs in a thread with a namespace of its own, and mounts there::
+
+    @needs_btrfs
+    @in_own_mounts
+    def test_shared_blocks(tmp_path):
+        place = mounted_btrfs(tmp_path)
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -34,6 +42,18 @@ def run_on_btrfs(directory: Path, size: str, program: str) -> str:
     """Run a program on an empty btrfs; raises as `run_on_tmpfs`."""
     make = 'truncate -s "$1" image && mkfs.btrfs -q --mixed image >&2 && mount -o loop image there'
     return _run(directory, make, size, program)
+
+
+def mounted_btrfs(directory: Path, size: str = "256M") -> Path:
+    """Mount an empty btrfs below a directory, for this thread; it goes when the thread's mount namespace does."""
+    image, there = directory / "btrfs", directory / "there"
+    there.mkdir()
+    with open(image, "wb"):
+        os.truncate(image, int(size.removesuffix("M")) << 20)
+    for command in (["mkfs.btrfs", "-q", "--mixed", image], ["mount", "-o", "loop", image, there]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return there
 
 
 def _run(directory: Path, mount: str, size: str, program: str) -> str:

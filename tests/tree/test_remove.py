@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.snapshots.namespaces import in_own_mounts
+from tests.support.mounted import mounted_btrfs
 from tests.support.probes import (
+    NOBODY,
+    PROJECT,
     has_tool,
+    needs_btrfs,
     needs_mknod,
     needs_nobody,
     nobodys_directory,
@@ -24,6 +29,7 @@ from tests.support.probes import (
     run_as_nobody,
 )
 from tests.tree.support import Watch, descriptors, opened
+from unpacker.tree import subvolume
 from unpacker.tree.remove import remove_at
 
 if TYPE_CHECKING:
@@ -338,3 +344,53 @@ def test_a_directory_that_becomes_a_link_meanwhile(target: str, tmp_path: Path, 
     finally:
         ended.set()
         thread.join()
+
+
+# -- subvolumes of btrfs -----------------------------------------------------------------------------------------------
+
+
+def make_subvolumes(top: Path) -> None:
+    """Make a directory with a read-only subvolume in it, which has another one in it, and files that are elsewhere, too."""
+    (top / "d").mkdir(parents=True)
+    for parent, name in ((top / "d", "a"), (top / "d/a", "b")):
+        with opened(parent) as directory:
+            assert subvolume.create(directory, name.encode())
+        (parent / name / "x/y").mkdir(parents=True)
+        (parent / name / "x/file").write_bytes(b"data")
+        (parent / name / "x").chmod(0o500)
+    for name in ("a/b", "a"):
+        with opened(top / "d" / name) as tree:
+            assert subvolume.set_writable(tree, writable=False)
+
+
+@needs_btrfs
+@in_own_mounts
+def test_subvolumes_go_like_directories_the_read_only_ones_too(tmp_path: Path) -> None:
+    place = mounted_btrfs(tmp_path)
+    make_subvolumes(place / "top")
+
+    remove(place / "top")
+
+    assert os.listdir(place) == []
+
+
+@needs_btrfs
+@needs_nobody
+@in_own_mounts
+def test_subvolumes_of_a_user_without_privilege_are_emptied() -> None:
+    """Only the mount option user_subvol_rm_allowed would let such a user destroy one with what is in it."""
+    python = nobodys_python()
+    assert python is not None
+    program = (
+        "import os, sys, pathlib; sys.path.insert(0, sys.argv[1])\n"
+        "from tests.tree.test_remove import make_subvolumes, remove\n"
+        "make_subvolumes(pathlib.Path('top')); assert os.stat('top/d/a').st_ino == 256; remove(pathlib.Path('top'))"
+    )
+    with nobodys_directory() as directory:
+        place = mounted_btrfs(directory)
+        os.chown(place, NOBODY, NOBODY)
+
+        run_as_nobody([python, "-c", program, str(PROJECT)], cwd=place)
+
+        assert os.listdir(place) == []
+        subprocess.run(["umount", place], check=True)

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.snapshots.namespaces import in_own_mounts
 from tests.support.layoutbuild import write_layout
-from tests.support.probes import needs_chown, needs_tool
+from tests.support.mounted import mounted_btrfs
+from tests.support.probes import needs_btrfs, needs_chown, needs_tool
 from tests.support.tarbuild import SECOND, directory, file, layer, symlink
 from tests.support.tree import Tree, diff, read
 from tests.unpack.command import command, hints, listing, refused, run, succeeded, unpack
 from unpacker.errors import DestinationError
 from unpacker.events import Event, LayerStarted
+from unpacker.tree import subvolume
 from unpacker.unpacking import unpack as unpack_image
 
 TAR = layer(
@@ -439,3 +442,64 @@ def test_the_workspace_is_private_all_the_time(layout: Path, tmp_path: Path) -> 
     unpack_image(layout, tmp_path / "dest", on_event=look)
 
     assert modes == {0o700}
+
+
+# -- subvolumes of btrfs -----------------------------------------------------------------------------------------------
+
+
+def made_subvolume(path: Path) -> int:
+    """Make an empty subvolume; give its device, which is its own."""
+    parent = os.open(path.parent, os.O_RDONLY)
+    assert subvolume.create(parent, os.fsencode(path.name))
+    os.close(parent)
+    return path.stat().st_dev
+
+
+@needs_btrfs
+@in_own_mounts
+def test_an_empty_subvolume_stays_and_is_filled(layout: Path, good: Tree, tmp_path: Path) -> None:
+    """It may have limits of its own; and btrfs renames nothing over one."""
+    place = mounted_btrfs(tmp_path)
+    device = made_subvolume(place / "dest")
+
+    unpack_image(layout, place / "dest", labels=False)
+
+    assert (place / "dest").stat().st_dev == device
+    assert diff(good, read(place / "dest")) == []
+    with pytest.raises(DestinationError, match="exists and is not empty") as error:
+        unpack_image(layout, place / "dest", labels=False)
+    assert error.value.hint == "--force replaces it, once the new tree is ready"
+    assert listing(place) == ["dest"]
+
+
+@needs_btrfs
+@in_own_mounts
+@pytest.mark.parametrize("name", ["empty", "full"])
+def test_a_subvolume_is_replaced_by_force(name: str, layout: Path, good: Tree, tmp_path: Path) -> None:
+    """It is no mount point, though its device is another one than that of what it is in."""
+    place = mounted_btrfs(tmp_path)
+    device = made_subvolume(place / "dest")
+    if name == "full":
+        (place / "dest/d").mkdir()
+        made_subvolume(place / "dest/d/inner")
+        (place / "dest/d/inner/file").touch()
+
+    unpack_image(layout, place / "dest", labels=False, force=True)
+
+    assert (place / "dest").stat().st_dev == place.stat().st_dev != device
+    assert diff(good, read(place / "dest")) == []
+    assert listing(place) == ["dest"]
+
+
+@needs_btrfs
+@in_own_mounts
+def test_a_subvolume_that_is_mounted_is_a_mount_point(layout: Path, tmp_path: Path) -> None:
+    place = mounted_btrfs(tmp_path)
+    made_subvolume(place / "dest")
+    (place / "dest/file").touch()
+    subprocess.run(["mount", "--bind", place / "dest", place / "dest"], check=True)
+
+    with pytest.raises(DestinationError, match="cannot be replaced: it is a mount point"):
+        unpack_image(layout, place / "dest", labels=False, force=True)
+
+    assert listing(place / "dest") == ["file"]

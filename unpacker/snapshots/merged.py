@@ -26,6 +26,7 @@ from unpacker.snapshots.record import losses_of
 from unpacker.spec.strictjson import load
 from unpacker.tree import subvolume
 from unpacker.tree.remove import remove_at
+from unpacker.tree.sync import sync_filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,6 +170,7 @@ def fault(catalog: Catalog, name: str) -> str:
     try:
         merged = _read(path)
         with opened(os.path.join(path, FILES)) as tree:
+            sync_filesystem(tree)  # what was written counts when it is on the disk
             return _fault(path, merged, tree)
     except (FileNotFoundError, NotADirectoryError) as error:
         return f"has no {os.path.basename(error.filename)}"

@@ -75,6 +75,8 @@ class Destination:
         if not stat.S_ISDIR(self._before.st_mode):
             raise DestinationError(path=self.path, why="exists and is not a directory")
         self._stays = _why_it_stays(self.path, self.parent, self._before)
+        if self._stays is None and not self._force and mounts.is_subvolume(self.path):
+            self._stays = _IS_SUBVOLUME  # somebody made it one; and btrfs renames nothing over one, be it empty
         self.holder = os.open(self.path if self.inside else self.parent, OPEN_DIRECTORY)
         if self.inside and not lock(self.holder):
             raise DestinationError(path=self.path, why="is being filled by another run")
@@ -115,7 +117,8 @@ class Destination:
         if not self._occupied:
             return
         if not self._force:
-            advice = None if self.inside else "--force replaces it, once the new tree is ready"
+            replaceable = self._stays in (None, _IS_SUBVOLUME)
+            advice = "--force replaces it, once the new tree is ready" if replaceable else None
             raise DestinationError(path=self.path, why="exists and is not empty", advice=advice)
         if self.inside:
             raise DestinationError(path=self.path, why=f"is not empty, and cannot be replaced: {self._stays}")
@@ -272,6 +275,7 @@ def _followed(dest: str) -> str:
 
 
 _IS_MOUNT = "it is a mount point"
+_IS_SUBVOLUME = "it is a subvolume"
 
 
 def _why_it_stays(path: str, parent: str, status: os.stat_result) -> str | None:

@@ -26,8 +26,17 @@ def _unescaped(path: bytes) -> bytes:
 
 
 def is_mount(path: str) -> bool:
-    """Whether a (real) path is a mount point."""
-    return os.fsencode(path) in mount_points() or os.path.ismount(path)
+    """Whether a (real) path is a mount point.
+
+    ``os.path.ismount`` takes every subvolume of btrfs for one, as its device differs from that above it.
+    """
+    points = mount_points()
+    return (os.fsencode(path) in points or path == "/") if points else os.path.ismount(path)
+
+
+def is_subvolume(path: str) -> bool:
+    """Whether a (real) path has another device than what is above it, and is no mount point: a subvolume of btrfs."""
+    return os.path.ismount(path) and not is_mount(path)
 
 
 def mounted_in(path: str) -> bytes | None:

@@ -98,7 +98,7 @@ def is_root(descriptor: int) -> bool:
 def state(descriptor: int) -> str | None:
     """Give a text that stays the same as long as nothing in a subvolume, open at its root, changes; None if it is none.
 
-    It is about the one that is read-only: what was written to another one may reach it later.
+    What was written counts from when it has reached the disk: ask after a copy was made, or the filesystem was synced.
     """
     found = bytearray(_INFO_SIZE)
     if not is_root(descriptor) or not _ask(descriptor, _INFO, found):
