@@ -166,6 +166,8 @@ class Stager:
         if role is not Role.PLAIN:
             self._take_marker(role, path, entry, reader)
             return None
+        if names.components(parent) != path[:-1]:  # GNU tar's `a/./`: what stands before its last slash is `a` itself
+            parent = b"/".join(path[:-1])
         place, why = None, "more symbolic links in its path than the kernel follows"
         try:
             place = self._beneath(parent) or self._walk.to(path[:-1], make=True)
