@@ -69,7 +69,7 @@ class Image:
             "entries": self.entries,
             "blob_bytes": self.blob_bytes,
             "tar_bytes": self.tar_bytes,
-            "media_types": [layer.media_type for layer in self.layers],
+            "media_types": sorted({layer.media_type for layer in self.layers}),
         }
 
 

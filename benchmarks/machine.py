@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-import sys
-from importlib.metadata import PackageNotFoundError, version
+import subprocess
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 CODECS = ("isal", "zstandard", "pyzstd")
@@ -21,7 +23,8 @@ def facts() -> dict[str, object]:
         "kernel": f"{uname.sysname} {uname.release}",
         "root": os.geteuid() == 0,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "python_build": sys.version,
+        "unpacker": _installed(),
+        "commit": _commit(),
         "packages": {name: found for name in CODECS if (found := _package(name))},
     }
 
@@ -38,6 +41,25 @@ def _cpu_model() -> str:
         lines = []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or "unknown"
+
+
+def _installed() -> str:
+    """Say how the project is installed for this interpreter: only from a wheel is it as its users have it."""
+    try:
+        origin = distribution("oci-unpack").read_text("direct_url.json") or "{}"
+    except PackageNotFoundError:
+        return "a checkout"
+    return "editable" if json.loads(origin).get("dir_info", {}).get("editable") else "a wheel"
+
+
+def _commit() -> str:
+    """Name the commit of this checkout; with a plus if files are not as in it."""
+    argv = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    with suppress(OSError):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.strip()
+    return "unknown"
 
 
 def _package(name: str) -> str | None:

@@ -82,11 +82,12 @@ class Unpack(Contender):
     name = "unpack"
     remark = "this project: every byte verified, whiteouts applied, labels written, a first run each time"
 
-    @staticmethod
-    def program() -> list[str]:
+    SCRIPT = Path(sys.executable).with_name("unpack")
+
+    @classmethod
+    def program(cls) -> list[str]:
         """Prefer the installed command next to this interpreter."""
-        script = Path(sys.executable).with_name("unpack")
-        return [str(script)] if script.exists() else [sys.executable, "-m", "unpacker", "unpack"]
+        return [str(cls.SCRIPT)] if cls.SCRIPT.exists() else [sys.executable, "-m", "unpacker", "unpack"]
 
     def version(self) -> str:
         done = subprocess.run(
@@ -98,6 +99,8 @@ class Unpack(Contender):
         return [*self.program(), "-q", self.source, str(target / "root")]
 
     def environment(self, target: Path) -> dict[str, str]:
+        if self.SCRIPT.exists():  # what is installed is measured, and not this checkout
+            return super().environment(target)
         paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
         return {**super().environment(target), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 

@@ -8,6 +8,7 @@ tmpfs nothing is removed before the end; or each run gets a file system of its o
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -77,6 +78,11 @@ def filesystem(path: Path) -> str:
     return done.stdout.strip() or "unknown"
 
 
+def kind(description: str) -> str:
+    """Give of a place's description what can be compared between machines: not where it is, nor how large."""
+    return re.split(" at | of ", description, maxsplit=1)[0]
+
+
 def choose(workspace: Path, fresh_ext4: str | None) -> Place:
     """Give the kind of place that suits a workspace."""
     if fresh_ext4:
@@ -135,7 +141,7 @@ class FreshExt4:
     """A new ext4 for each run, in a sparse file; needs the right to mount."""
 
     def __init__(self, workspace: Path, size: str) -> None:
-        self.description = f"a fresh ext4 of {size} for each run, in a file on {filesystem(workspace)}"
+        self.description = f"fresh ext4 of {size} for each run, in a file on {filesystem(workspace)}"
         self._file, self._mountpoint, self._size = workspace / "ext4", workspace / "mnt", size
         self._mountpoint.mkdir()
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from benchmarks.timing import Memory, Run, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when a field of the JSON changes its meaning."""
 OURS = "unpack"
 COLUMNS = ("", "wall s", "min", "max", "user s", "sys s", "largest MiB", "all MiB", "paths", "unpack is")
@@ -46,6 +46,13 @@ class Result:
         }
 
 
+def ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> dict[str, float]:
+    """Give the ratio of the medians, and the least and the largest ratio of two runs of one round."""
+    pairs = [one.wall / other.wall for one, other in zip(ours, theirs, strict=True)]
+    median = Summary.of(ours).wall / Summary.of(theirs).wall
+    return {"median": round(median, 3), "least": round(min(pairs), 3), "most": round(max(pairs), 3)}
+
+
 @dataclass(slots=True, kw_only=True)
 class Report:
     """A whole comparison."""
@@ -60,11 +67,11 @@ class Report:
     results: list[Result]
     skipped: dict[str, str]
 
-    def ratios(self) -> dict[str, float]:
-        """Give, for each peer, the median wall time of ``unpack`` as a multiple of the peer's; empty without ours."""
-        walls = {result.name: result.summary.wall for result in self.results}
-        ours = walls.pop(OURS, None)
-        return {} if ours is None else {name: round(ours / wall, 3) for name, wall in walls.items()}
+    def ratios(self) -> dict[str, dict[str, float]]:
+        """Give, for each peer, the wall time of ``unpack`` as a multiple of the peer's; empty without ours."""
+        runs = {result.name: result.runs for result in self.results}
+        ours = runs.pop(OURS, None)
+        return {} if ours is None else {name: ratio(ours, theirs) for name, theirs in runs.items()}
 
     def facts(self) -> dict[str, object]:
         return {
@@ -110,7 +117,7 @@ class Report:
             yield f"{name}: skipped: {why}"
 
 
-def _row(result: Result, ratio: float | None) -> tuple[str, ...]:
+def _row(result: Result, beside: dict[str, float] | None) -> tuple[str, ...]:
     summary = result.summary
     seconds = (summary.wall, summary.fastest, summary.slowest, summary.user, summary.sys)
     kib = (result.memory.largest, result.memory.together)
@@ -119,7 +126,7 @@ def _row(result: Result, ratio: float | None) -> tuple[str, ...]:
         *(f"{value:.3f}" for value in seconds),
         *(f"{value / 1024:.0f}" for value in kib),
         "" if result.paths is None else f"{result.paths:,}",
-        "" if ratio is None else f"{ratio:.2f} x",
+        "" if beside is None else "{median:.2f} x ({least:.2f}-{most:.2f})".format(**beside),
     )
 
 

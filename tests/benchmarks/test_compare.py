@@ -14,7 +14,7 @@ from tests.support.layoutbuild import write_layout
 from tests.support.probes import has_tool, needs_tool
 from tests.support.tarbuild import directory, file, layer, whiteout
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0
 PEERS = [peer for peer in ("igzip", "gzip", "bsdtar", "tar", "umoci") if has_tool(peer)]
 
@@ -51,7 +51,7 @@ def test_report(layout: Path, tmp_path: Path) -> None:
     )
     report: dict[str, Any] = json.loads((tmp_path / "r").read_text())
 
-    assert report["format"] == 1
+    assert report["format"] == 2
     assert report["rounds"] == 1
     assert {"cpu", "cores", "kernel", "python", "packages"} <= report["machine"].keys()
     assert report["image"]["layers"] == 2
@@ -67,6 +67,7 @@ def test_report(layout: Path, tmp_path: Path) -> None:
     assert paths["tar"] == 3, "a pipeline knows no whiteouts"
     assert paths["unpack"] == 2
     assert report["ratios"].keys() == paths.keys() - {"unpack"}
+    assert all(one["least"] == one["median"] == one["most"] for one in report["ratios"].values()), "one round"
     assert list(work.iterdir()) == []
     assert sorted(layout.rglob("*")) == before
 
@@ -85,3 +86,18 @@ def test_no_image(layout: Path, tmp_path: Path) -> None:
 
     assert done.stderr.startswith("compare: ")
     assert "'latest'" in done.stderr
+
+
+@needs_tool("tar")
+@needs_tool("igzip")
+def test_beside_what_was_recorded(layout: Path, tmp_path: Path) -> None:
+    """It says how the ratio to igzip relates to the recorded one; slower is no failure."""
+    words: list[str | Path] = [layout, "--on", tmp_path, "--rounds", "1", "--peers", "igzip"]
+    compare(*words, "--json", tmp_path / "r")
+    report = json.loads((tmp_path / "r").read_text())
+    report["ratios"]["igzip"]["median"] = 0.001
+    (tmp_path / "recorded").write_text(json.dumps({"comparisons": [report]}))
+
+    done = compare(*words, "--recorded", tmp_path / "recorded")
+
+    assert "recorded: SLOWER than it was by more than 15%: " in done.stdout
