@@ -112,11 +112,15 @@ class StoreSnapshotter(ABC):
 
         Raises:
             SnapshotNotFoundError: One of them is not there.
-            SnapshotStateError: It is not committed.
+            SnapshotStateError: It is not committed; or, by a damaged record, it stands on itself.
         """
         found: list[SnapshotRecord] = []
+        met: set[str] = set()
         wanted: str | None = name
         while wanted is not None:
+            if wanted in met:
+                raise SnapshotStateError(name=wanted, why="stands on itself, by the records of its parents")
+            met.add(wanted)
             record = self._committed(wanted)
             found.append(record)
             wanted = record.parent

@@ -443,7 +443,8 @@ class Catalog:
         found: set[str] = set()
         for path in self._below("leases"):
             with suppress(FileNotFoundError):
-                found.update(read_regular(path, DEFAULT.document_bytes, "document_bytes").decode().split("\n"))
+                data = read_regular(path, DEFAULT.document_bytes, "document_bytes")
+                found.update(data.decode("utf-8", "replace").split("\n"))  # what is damaged is nobody's name
         return found - {""}
 
     def _remove_leases(self) -> int:
