@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from unpacker.errors import UsageError, quoted
+from unpacker.errors import UsageError, quoted, word
 from unpacker.record import Record
 
 if TYPE_CHECKING:
@@ -155,8 +155,9 @@ class _Parser:
     def _pattern(self, value: str) -> re.Pattern[str]:
         try:
             return re.compile(value)
-        except re.error as error:
-            raise self._error("a regular expression", f"{quoted(value)} ({error})") from None
+        except (re.error, OverflowError, RecursionError) as error:
+            # The error may show a character as it is; a number, or a depth, may be more than Python can do.
+            raise self._error("a regular expression", f"{quoted(value)} ({word(str(error))})") from None
 
     def _quoted(self, marks: tuple[str, ...], what: str) -> str:
         mark = self._text[self._position : self._position + 1]
