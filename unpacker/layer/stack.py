@@ -43,6 +43,7 @@ class StackedLayer:
         self.tree = tree
         self.markers = markers
         self.skipped = skipped
+        self._linked: dict[int, list[tuple[Directory, bytes]]] | None = None
 
     def look(self, node: Directory, name: bytes) -> Directory | bytes | Other | Found | None:
         """Say what the layer has under a name: `Found.WHITEOUT`, or as in `Tree.look`."""
@@ -68,6 +69,23 @@ class StackedLayer:
                 yield name, Found.FILE
         for name in self.markers.whiteouts(self.tree, node):
             yield name, Found.WHITEOUT
+
+    def names(self, inode: int) -> list[tuple[Directory, bytes]]:
+        """Give all names of a file that has more than one.
+
+        The first question reads the whole layer, which stays as it is; files with one name are not remembered.
+        """
+        if self._linked is None:
+            self._linked = {}
+            waiting = [self.tree.root]
+            while waiting:
+                node = waiting.pop()
+                for name, entry in self.tree.scan(node):
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Directory(node, name))  # which the tree need not keep
+                    elif entry.stat(follow_symlinks=False).st_nlink > 1:
+                        self._linked.setdefault(entry.inode(), []).append((node, name))
+        return self._linked.get(inode, [])
 
     def _is_whiteout(self, node: Directory, name: bytes, entry: os.DirEntry[str]) -> bool:
         # Nearly every name is a file or a link, and no whiteout of the usual kind is one: no status is asked for.
@@ -100,19 +118,15 @@ class StackedFile:
 
     def paths(self) -> Iterator[bytes]:
         """Give all paths that the file has in its layer, this one first."""
-        tree = self.layer.tree
-        yield self.node.path(self.name)
-        status = tree.status(self.node, self.name)
+        first = self.node.path(self.name)
+        yield first
+        status = self.layer.tree.status(self.node, self.name)
         if status is None or status.st_nlink == 1:
             return
-        waiting = [tree.root]
-        while waiting:
-            node = waiting.pop()
-            for name, entry in tree.scan(node):
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(tree.directory(node, name))
-                elif entry.inode() == status.st_ino and (node, name) != (self.node, self.name):
-                    yield node.path(name)
+        for node, name in self.layer.names(status.st_ino):
+            path = node.path(name)
+            if path != first:
+                yield path
 
 
 class Stack:
