@@ -26,6 +26,7 @@
     │   └── LossError                  something could not be applied, and ``strict`` was asked for
     └── FilesystemError            the host's side of it                                          exit 6
         ├── DestinationError           DEST cannot be used as it is
+        ├── RoomError                  less would stay free on the filesystem than is to be kept
         ├── AlreadyExistsError         what should be made is there
         ├── LockedError                somebody else is at it
         ├── SnapshotStateError         a snapshot is in another state than the call needs
@@ -412,6 +413,10 @@ class UnsafeEntryError(InLayerError, ContentError, kw_only=False):
         return self.place() + self.what
 
 
+# Limits that end a count, which would have gone on.
+_COUNTED = frozenset({"entries", "image_bytes", "index_manifests", "layer_bytes", "memory_bytes", "ratio", "xattrs"})
+
+
 class LimitError(InLayerError, ContentError, kw_only=False):
     """More of something than `unpacker.limits.Limits` allows; ``limit`` is the name of the field there."""
 
@@ -426,8 +431,9 @@ class LimitError(InLayerError, ContentError, kw_only=False):
 
     @property
     def hint(self) -> str:
-        """Name the limit, and how to raise it."""
-        return f"if you trust the image, raise the limit: --limit {self.limit}={self.found}"
+        """Name the limit, and how to raise it: to what was found, or further if there may be more behind that."""
+        value = max(self.found, 2 * self.allowed) if self.limit in _COUNTED else self.found
+        return f"if you trust the image, raise the limit: --limit {self.limit}={value}"
 
 
 class LossError(ContentError):
@@ -471,6 +477,22 @@ class DestinationError(FilesystemError):
     def hint(self) -> str | None:
         """Say what would make it usable."""
         return self.advice
+
+
+class RoomError(FilesystemError):
+    """Less would stay free on the filesystem than `unpacker.limits.Limits` say: ``free`` and ``kept`` are bytes."""
+
+    code: ClassVar[str] = "room"
+    free: int
+    kept: int
+
+    def __str__(self) -> str:
+        return f"the filesystem is nearly full: {self.free} bytes are free, less than the {self.kept} that stay free"
+
+    @property
+    def hint(self) -> str:
+        """Name the limit, and how to lower it."""
+        return f"make room and try again, or let less stay free: --limit free_bytes={max(self.free // 2, 1)}"
 
 
 class AlreadyExistsError(FilesystemError):

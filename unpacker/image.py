@@ -183,6 +183,7 @@ class Image:
             for layer, parent in zip(self.layers, [None, *names], strict=False):
                 record = self._extract(snapshotter, rules, layer, parent, on_event)
                 records.append(record)
+                rules.check_total(sum(each.tar_bytes for each in records))
                 if labels and record.blob == str(layer.descriptor.digest):  # another blob has not been seen to give it
                     label(self.layout, layer, on_event)
             if names:

@@ -13,6 +13,7 @@ from unpacker.layer.rules import Rules
 from unpacker.limits import DEFAULT, Limits
 from unpacker.output.directory import Rootfs, build
 from unpacker.tree.attributes import Applier, implied
+from unpacker.tree.directory import Memory
 from unpacker.tree.finish import finish_directories, finish_root
 from unpacker.tree.owners import POLICIES, IdMap, Owners
 from unpacker.tree.paths import overlap
@@ -74,7 +75,8 @@ def unpack(
     told(_resolved(image.resolution))
     with Workspace(os.fspath(dest), force=force) as workspace:
         owners = _owners(owner, uid_map, gid_map, workspace)
-        rules = Rules(owners=owners, umask=umask(), keep_dirlinks=keep_dirlinks, limits=limits)
+        memory = Memory(limits.memory_bytes)
+        rules = Rules(owners=owners, umask=umask(), keep_dirlinks=keep_dirlinks, limits=limits, memory=memory)
         if store is None:
             rootfs = build(image, workspace, rules, labels=labels, on_event=told)
         else:

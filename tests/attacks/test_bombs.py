@@ -206,7 +206,17 @@ REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
         5,
         "directories in a layer",
     ),
-    "a deep path": (lambda: gnu_long(b"d/" * 100_000 + b"f") + encode(file("x"), "gnu"), 5, "more than 4096 bytes"),
+    "a deep path": (lambda: gnu_long(b"d/" * 100_000 + b"f") + encode(file("x"), "gnu"), 5, "bytes of a path"),
+    "a name of many directories": (
+        lambda: gnu_long(b"d/" * 1_500 + b"f") + encode(file("x"), "gnu"),
+        5,
+        "directories in a path",
+    ),
+    "many xattrs": (
+        lambda: encode(file("f", xattrs={f"user.{number}": b"" for number in range(10_001)}), "pax"),
+        5,
+        "extended attributes of a file",
+    ),
     "a deep path by a link": (
         lambda: (
             gnu_long("/".join(["a" * 250] * 15).encode(), typeflag=b"K")

@@ -49,6 +49,7 @@ EXAMPLES: list[tuple[int, str, Exception]] = [
     (6, "snapshot-state", errors.SnapshotStateError(name="base", why="has a child")),
     (6, "store-owner", errors.StoreOwnerError(path="store", owner=1000, caller=0)),
     (6, "destination", errors.DestinationError(path="rootfs", why="is not empty", advice="--force replaces it")),
+    (6, "room", errors.RoomError(free=4096, kept=16 << 20)),
     (6, "already-exists", errors.AlreadyExistsError(where="x", what=f"blob {A}")),
     (6, "locked", errors.LockedError(where="x", what="ingest 'copy'", pid=1, since="2026-11-24T21:00:00Z")),
     (6, "mount", errors.MountError(target="x", what="bind mount", why="you may not", errno=errno.EPERM)),

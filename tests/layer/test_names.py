@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unpacker.errors import UnsafeEntryError
+from unpacker.errors import LimitError, UnsafeEntryError
 from unpacker.layer.names import Role, check, climbs, components, role
+from unpacker.limits import Limits
 
 PROPERTY = settings(max_examples=200, derandomize=True, database=None, deadline=None)
 
@@ -69,26 +70,32 @@ def test_any_spelling_is_the_path_that_the_standard_library_sees_from_the_root(n
 
 
 @pytest.mark.parametrize(
-    ("path", "ok"),
+    ("path", "error"),
     [
-        ([b"n" * 255], True),
-        ([b"n" * 256], False),
-        ([b"a", b"n" * 256, b"b"], False),
-        ([b"n" * 63] * 64, True),
-        ([b"n" * 63] * 63 + [b"n" * 64], True),
-        ([b"n" * 63] * 63 + [b"n" * 65], False),
-        ([b"n"] * 2049, False),
-        ([], True),
+        ([b"n" * 255], ""),
+        ([b"n" * 256], "a component of more than 255 bytes"),
+        ([b"a", b"n" * 256, b"b"], "a component of more than 255 bytes"),
+        ([b"n" * 63] * 64, ""),
+        ([b"n" * 63] * 63 + [b"n" * 64], ""),
+        ([b"n" * 63] * 63 + [b"n" * 65], "bytes of a path: 4097, more than the limit of 4096"),
+        ([b"n"] * 2049, "bytes of a path: 4097, more than the limit of 4096"),
+        ([b"n"] * 1025, ""),
+        ([b"n"] * 1026, "directories in a path: 1025, more than the limit of 1024"),
+        ([], ""),
     ],
-    ids=["255", "256", "256 in the middle", "4095", "4096", "4097", "many short ones", "the root"],
+    ids=["255", "256", "256 within", "4095", "4096", "4097", "many short ones", "deep", "too deep", "the root"],
 )
-def test_lengths(path: list[bytes], ok: bool) -> None:
+def test_lengths(path: list[bytes], error: str) -> None:
     """Components of 255 bytes and paths of 4096, slashes counted, are what Linux has names for."""
-    if ok:
-        check(path, 4096)
+    if not error:
+        check(path)
     else:
-        with pytest.raises(UnsafeEntryError, match="of more than"):
-            check(path, 4096)
+        with pytest.raises((UnsafeEntryError, LimitError), match=error):
+            check(path)
+
+
+def test_lengths_that_are_allowed() -> None:
+    check([b"n"] * 3000, Limits(path_bytes=8192, path_depth=2999))
 
 
 # -- roles -------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+import tracemalloc
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 
 from tests.support.probes import needs_mknod
 from tests.tree.support import Watch, descriptors, new_tree, opened, umask
-from unpacker.tree.directory import MOST_OPEN, OTHER, Directory, Tree
+from unpacker.errors import LimitError
+from unpacker.tree.attributes import Attributes
+from unpacker.tree.directory import MOST_OPEN, OTHER, Directory, Memory, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +36,43 @@ def inode(descriptor_or_path: int | Path) -> int:
 
 
 # -- nodes -------------------------------------------------------------------------------------------------------------
+
+
+def test_directories_end_where_memory_does(tmp_path: Path) -> None:
+    with new_tree(tmp_path / "t") as tree:
+        tree.share(Memory(most=20_000))
+        with pytest.raises(LimitError) as caught:
+            deque(tree.make(tree.root, b"%d" % number) for number in range(100))
+        assert (caught.value.limit, caught.value.allowed) == ("memory_bytes", 20_000)
+        assert 20 < len(tree.root.children) < 60
+
+
+def test_memory_is_given_back_when_a_tree_is_closed(tmp_path: Path) -> None:
+    """So that a layer which is staged again, or the next one, has as much."""
+    memory = Memory(most=20_000)
+    for number in range(10):
+        with new_tree(tmp_path / str(number)) as tree:
+            tree.share(memory)
+            for name in range(30):
+                tree.make(tree.root, b"%d" % name)
+            tree.remember(1_000)
+            assert memory.taken > 10_000
+        assert memory.taken == 0
+
+
+@pytest.mark.parametrize("shape", ["wide", "deep"])
+def test_a_node_takes_no_more_than_is_counted(shape: str, tmp_path: Path) -> None:
+    with new_tree(tmp_path / "t") as tree:
+        memory = Memory()
+        tree.share(memory)
+        tracemalloc.start()
+        node = tree.root
+        for number in range(3_000):
+            node = tree.make(tree.root if shape == "wide" or number % 100 == 0 else node, b"%d" % number)
+            tree.describe(node, Attributes(0o40755 + number, 10_000 + number, 20_000 + number, 10**9 * number))
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert memory.taken / 2 < taken < memory.taken
 
 
 def test_nodes_know_their_paths(tmp_path: Path) -> None:
@@ -257,7 +298,7 @@ def test_a_held_descriptor_stays_while_others_are_asked_for(tmp_path: Path) -> N
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["make", "make", "make", "use", "use", "remove", "move", "close one"]),
+        st.sampled_from(["make", "make", "make", "use", "use", "describe", "remove", "move"]),
         st.integers(0, 30),
         st.integers(0, 30),
         st.sampled_from([b"a", b"b", b"c"]),
@@ -280,11 +321,17 @@ def nodes_of(tree: Tree) -> list[Directory]:
 def test_any_steps_leave_every_node_with_the_right_directory(
     steps: list[tuple[str, int, int, bytes]], most_open: int, quick_path: Path
 ) -> None:
-    """Two trees, between which subtrees move, as merging does; caches as small as can be, so that all is reopened."""
+    """Two trees, between which subtrees move, as merging does; caches as small as can be, so that all is reopened.
+
+    The memory that they share counts what they have.
+    """
     before = descriptors()
+    memory = Memory()
     with tempfile.TemporaryDirectory(dir=quick_path) as place:
         roots = Path(place, "one"), Path(place, "two")
         with new_tree(roots[0], most_open) as one, new_tree(roots[1], most_open) as two:
+            one.share(memory)
+            two.share(memory)
             for step, which, where, name in steps:
                 tree, other = (one, two) if which % 2 else (two, one)
                 nodes = nodes_of(tree)
@@ -293,6 +340,8 @@ def test_any_steps_leave_every_node_with_the_right_directory(
                     tree.make(node, name)
                 elif step == "use":
                     tree.descriptor(node)
+                elif step == "describe":
+                    tree.describe(node, Attributes(0o755, 0, 0, 0, {name: bytes(which)} if which % 3 else None))
                 elif step == "remove":
                     tree.remove(node, name)
                 elif step == "move" and name in node.children and name not in other.root.children:
@@ -302,7 +351,10 @@ def test_any_steps_leave_every_node_with_the_right_directory(
                     path = root / os.fsdecode(node.path())
                     assert inode(tree.descriptor(node)) == inode(path)
                     assert sorted(os.listdir(os.fsencode(path))) == sorted(node.children)
+            sizes = [node.size for tree in (one, two) for node in nodes_of(tree)]
+            assert memory.taken == sum(sizes) - 2 * Directory(None, b"").size
             assert descriptors() <= before + 2 * most_open + 2
+        assert memory.taken == 0
     assert descriptors() == before
 
 

@@ -25,18 +25,24 @@ _WIDEST = 100
 # The names in `unpacker.limits.Limits`; a test keeps them the same.
 LIMIT_NAMES = (
     "document_bytes",
+    "document_values",
     "document_depth",
     "index_depth",
     "index_manifests",
     "layers",
+    "image_bytes",
     "entries",
     "path_bytes",
+    "path_depth",
     "header_bytes",
+    "xattrs",
     "xattr_bytes",
+    "memory_bytes",
     "sparse_segments",
     "layer_bytes",
     "ratio",
     "ratio_floor",
+    "free_bytes",
     "zstd_window_log",
 )
 

@@ -15,6 +15,7 @@ from unpacker.layer.below import Covered, Hidden
 from unpacker.layer.stage import Stager
 from unpacker.layer.stream import LayerStream
 from unpacker.spec.mediatypes import layer_compression
+from unpacker.tree.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,10 @@ def stage_layer(
     digest = str(layer.descriptor.digest)
     on_event(LayerStarted(index=layer.index, digest=digest, size=layer.descriptor.size))
 
+    room = Room(tree.descriptor(tree.root), rules.limits.free_bytes)
+
     def progress(done: int) -> None:
+        room.check()
         on_event(LayerProgress(index=layer.index, done=done))
 
     def lose(kind: LossKind, path: bytes, reason: str) -> None:

@@ -30,7 +30,7 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
         How many files and directories there are.
     """
     count = 0
-    tree.root.attributes = stack.attributes()
+    tree.describe(tree.root, stack.attributes())
     known: dict[tuple[int, int], tuple[Directory, bytes]] = {}  # files with several names, by device and inode
     waiting = [(stack, tree.root)]
     path = b""
@@ -43,7 +43,7 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
                 path = prefix + name
                 if isinstance(found, Stack):
                     child = tree.make(node, name)
-                    child.attributes = found.attributes()
+                    tree.describe(child, found.attributes())
                     waiting.append((found, child))
                     continue
                 layer, holder = found

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from unpacker.spec.entry import Entry
     from unpacker.tree.directory import Directory, Tree
 
+_WAITING = 500
+"""Bytes of memory that a link takes that waits, besides its names."""
 _MOST_ROUNDS = 64
 """How often links that wait are gone through: two suffice for all but those that somebody has knotted on purpose."""
 
@@ -269,6 +271,8 @@ class HardLinks:
 
         It is known by its inode, and by a time that nobody can guess: once it is gone, another file may get the inode.
         """
+        entry.xattrs = None  # a link has none of its own, and this entry is kept
+        self._tree.remember(_WAITING + len(entry.name) + len(entry.link))
 
         def make(at: int) -> None:
             descriptor = os.open(name, CREATE, 0o600, dir_fd=at)

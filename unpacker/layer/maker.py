@@ -28,6 +28,8 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _LINK_MOST = 4095
 """Bytes that the kernel takes as the target of a symbolic link."""
+_SKIPPED = 400
+"""Bytes of memory that a device takes that was not made, besides its path."""
 _MAJOR_MOST, _MINOR_MOST = 0xFFF, 0xFFFFF
 # What mknod says where the caller may not, and where the filesystem or the kernel has no place for the node.
 _NODE_REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
@@ -112,6 +114,7 @@ class Maker:
         """Leave a device out, together with what it would have replaced, here and below."""
         self.clear(directory, name)
         path = directory.path(name)
+        self._tree.remember(_SKIPPED + 3 * len(path))
         self._changes.skipped.add(path)
         self._changes.whiteouts.append(path)
         self.lose(LossKind.DEVICE, entry.name, why)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from unpacker.errors import UnsafeEntryError, quoted
+from unpacker.errors import LimitError, UnsafeEntryError, quoted
+from unpacker.limits import DEFAULT, Limits
 
 Components = list[bytes]
 
@@ -56,16 +57,20 @@ def climbs(name: bytes) -> bool:
     return False
 
 
-def check(path: Components, most: int) -> None:
-    """Refuse what Linux has no name for.
+def check(path: Components, limits: Limits = DEFAULT) -> None:
+    """Refuse what Linux has no name for, or none that programs can use.
 
     Raises:
-        UnsafeEntryError: A component is longer than 255 bytes, or the path longer than ``most``.
+        UnsafeEntryError: A component is longer than 255 bytes.
+        LimitError: The path is longer than allowed, or leads through more directories.
     """
     if any(len(component) > COMPONENT_MOST for component in path):
         raise UnsafeEntryError(f"a component of more than {COMPONENT_MOST} bytes in the name")
-    if sum(map(len, path)) + len(path) - 1 > most:
-        raise UnsafeEntryError(f"a name of more than {most} bytes")
+    length = sum(map(len, path)) + len(path) - 1
+    if length > limits.path_bytes:
+        raise LimitError("path_bytes", limits.path_bytes, length, "bytes of a path")
+    if len(path) - 1 > limits.path_depth:
+        raise LimitError("path_depth", limits.path_depth, len(path) - 1, "directories in a path")
 
 
 def role(path: Components) -> Role:

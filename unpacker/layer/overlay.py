@@ -40,7 +40,7 @@ def settle(own: Tree, hides: Hidden, below: Stack | None, markers: Markers) -> N
             markers.hide_all(own, node)
             under = None
         if node.attributes is None:
-            node.attributes = implied() if under is None else under.attributes(markers.stored)
+            own.describe(node, implied() if under is None else under.attributes(markers.stored))
         if under is not None and path in hides.all and path:
             # Emptied, not replaced: the directory itself is still the one below.
             markers.hide_all(own, node)

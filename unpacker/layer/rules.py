@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unpacker.errors import LimitError
 from unpacker.limits import DEFAULT, Limits
 from unpacker.record import Record
 
 if TYPE_CHECKING:
     from unpacker.layer.markers import Markers
+    from unpacker.tree.directory import Memory
     from unpacker.tree.owners import Owners
 
 
@@ -23,6 +25,18 @@ class Rules(Record):
     readable: bool = False
     """Whether the caller must be able to read all of it again (`unpacker.tree.attributes.Applier`)."""
     limits: Limits = DEFAULT
+    memory: Memory | None = None
+    """What all layers together have to remember; None: each of them has as much as ``limits`` allow for itself."""
+
+    def check_total(self, tar_bytes: int) -> None:
+        """Refuse an image whose layers so far were decompressed to too much.
+
+        Raises:
+            LimitError: They were.
+        """
+        if tar_bytes > self.limits.image_bytes:
+            what = "decompressed bytes of all layers"
+            raise LimitError("image_bytes", self.limits.image_bytes, tar_bytes, what)
 
     @property
     def name(self) -> str:

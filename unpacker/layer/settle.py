@@ -13,6 +13,7 @@ Whiteouts go first, whatever their place in the archive, since they hide what is
 from __future__ import annotations
 
 import os
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from unpacker.layer.below import Covered, Hidden
@@ -21,9 +22,14 @@ from unpacker.limits import DEFAULT
 from unpacker.tree.directory import Other, rewound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from unpacker.layer.below import Below, Path
     from unpacker.layer.changes import Changes
     from unpacker.tree.directory import Directory, Tree
+
+_SOME = 50_000
+"""Names that are read before any of them goes away: most filesystems stand that while they are read, rm(1) lets all."""
 
 
 def hidden(own: Tree, changes: Changes, below: Below, *, keep_dirlinks: bool = False) -> Hidden:
@@ -95,7 +101,7 @@ def merge(own: Tree, below: Tree) -> None:
     the same name below is replaced.
     """
     if own.root.attributes is not None:
-        below.root.attributes = own.root.attributes
+        below.describe(below.root, own.root.attributes)
     pending = [(own.root, below.root)]
     while pending:
         new, old = pending.pop()
@@ -104,7 +110,7 @@ def merge(own: Tree, below: Tree) -> None:
             there = old.children.get(name)
             if child is not None and there is not None and not child.opaque:
                 if child.attributes is not None:
-                    there.attributes = child.attributes
+                    below.describe(there, child.attributes)
                 pending.append((child, there))
                 continue
             if there is not None:
@@ -178,6 +184,8 @@ def _node_at(tree: Tree, path: Path) -> Directory | None:
     return node
 
 
-def _all_names(tree: Tree, directory: Directory) -> list[bytes]:
-    """List what is in a directory."""
-    return [os.fsencode(name) for name in os.listdir(rewound(tree.descriptor(directory)))]
+def _all_names(tree: Tree, directory: Directory) -> Iterator[bytes]:
+    """Yield what is in a directory, some at a time, since there may be a million; they may go away meanwhile."""
+    with os.scandir(rewound(tree.descriptor(directory))) as found:
+        while some := [os.fsencode(entry.name) for entry in islice(found, _SOME)]:
+            yield from some

@@ -168,7 +168,7 @@ class Stack:
                 if name in done:
                     continue
                 if found is Found.DIRECTORY:
-                    child = layer.tree.directory(node, name)
+                    child = Directory(node, name)  # which the tree does not keep: a copy meets each only once
                     directories.setdefault(name, []).append(Part(layer, child))
                     if not last and layer.opaque(child):
                         done.add(name)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unpacker.errors import InLayerError, UnsafeEntryError, quoted
+from unpacker.errors import InLayerError, LimitError, UnsafeEntryError, quoted
 from unpacker.layer import names
 from unpacker.layer.changes import Changes
 from unpacker.layer.hardlinks import HardLinks
@@ -21,7 +21,7 @@ from unpacker.layer.names import COMPONENT_MOST, WHITEOUT, Role
 from unpacker.layer.walk import LoopError, NoNameError, Place, UnknownError, Walk
 from unpacker.spec.entry import Entry, Kind
 from unpacker.tree.attributes import Attributes
-from unpacker.tree.directory import Directory
+from unpacker.tree.directory import Directory, Memory
 
 if TYPE_CHECKING:
     from unpacker.archive.reader import TarReader
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from unpacker.tree.attributes import OnLoss
     from unpacker.tree.directory import Tree
 
+_WHITEOUT = 200
+"""Bytes of memory that a whiteout takes besides its path."""
 _PLACES_MOST = 4096
 
 
@@ -68,9 +70,11 @@ class Stager:
         self._tree = tree
         self._known = known
         self._keep_dirlinks = rules.keep_dirlinks
+        tree.share(rules.memory or Memory(rules.limits.memory_bytes))
         self._markers = rules.markers
         self._most = rules.limits.path_bytes
         self._walk = Walk(
+        self._limits = rules.limits
             tree,
             below,
             known=known,
@@ -155,12 +159,12 @@ class Stager:
         path = names.components(entry.name)
         if self.climbed is None and b".." in entry.name and names.climbs(entry.name):
             self.climbed = entry.name
-        names.check(path, self._most)
+        names.check(path, self._limits)
         if not path:
             if entry.kind is not Kind.DIRECTORY:
                 # umoci made it a symbolic link, and let the next layer through it (CVE-2021-29136).
                 raise UnsafeEntryError(f"the root must be a directory, not a {entry.kind.value}")
-            self._tree.root.attributes = Attributes.of(entry)
+            self._tree.describe(self._tree.root, Attributes.of(entry))
             return None
         role = names.role(path)
         if role is not Role.PLAIN:
@@ -178,8 +182,9 @@ class Stager:
         if place is None:
             self._refuse(why)
             return None
-        if place.node.length + len(path[-1]) > self._most:
-            raise UnsafeEntryError(f"a path of more than {self._most} bytes, symbolic links followed")
+        length = place.node.length + len(path[-1])
+        if length > self._most:
+            raise LimitError("path_bytes", self._most, length, "bytes of a path, symbolic links followed")
         if b".." not in parent:
             if len(self._places) > _PLACES_MOST:
                 self._forget_places()
@@ -204,6 +209,8 @@ class Stager:
             self.changes.opaque.append(b"/".join(parents))
         elif role is Role.WHITEOUT:
             self.changes.whiteouts.append(b"/".join([*parents, last.removeprefix(WHITEOUT)]))
+        if role in (Role.OPAQUE, Role.WHITEOUT):
+            self._tree.remember(_WHITEOUT + 2 * len(entry.name))  # here, and among what it hides
         elif role is Role.LINK_STORE and entry.kind is Kind.FILE:
             self._links.keep(last, entry, reader)
 
@@ -231,7 +238,7 @@ class Stager:
             except FileExistsError:
                 child = self._walk.replace(parent, name)
                 self._forget_places()
-        child.attributes = Attributes.of(entry)
+        self._tree.describe(child, Attributes.of(entry))
 
     def _behind_link(self, place: Place, name: bytes) -> Directory | None:
         """Give the directory that a symbolic link in an entry's place leads to; None if it is to be replaced."""

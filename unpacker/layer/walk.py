@@ -200,6 +200,7 @@ class Walk:
                 raise
             made = self.make(place.own, name)
             self._assumed.append(made)
+            self._tree.remember(made.size)  # once more: it stays among them, whatever becomes of it
             return Place(made, None, alone=place.alone)
         if isinstance(found, Place) and make and found.own is None and place.own is not None:
             found.own = self.make(place.own, name)

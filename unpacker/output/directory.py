@@ -74,6 +74,9 @@ def build(
                 label(image.layout, layer, on_event)
             on_event(
                 LayerApplied(
+    if rules.memory is not None:
+        merged.tree.share(rules.memory)
+    jobs = int(__import__("os").environ.get("J","0")) or (default_jobs() if jobs is None else jobs)
                     index=layer.index,
                     digest=str(layer.descriptor.digest),
                     diff_id=str(layer.diff_id),

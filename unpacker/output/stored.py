@@ -206,6 +206,8 @@ class _Copying:
     def file_by_file(self, dest: str, *, link: bool) -> Rootfs:
         """Copy each file; directories wait for their attributes then."""
         tree = self._workspace.tree(_NAME)
+        if self._rules.memory is not None:
+            tree.share(self._rules.memory)
         try:
             self._copy(tree, self._losses, link=link)
         except OSError as error:

@@ -20,7 +20,7 @@ from unpacker.snapshots.snapshotter import Info, Kind, Usage
 from unpacker.spec import labels as labelling
 from unpacker.tree.attributes import Applier, implied
 from unpacker.tree.copy import Copier
-from unpacker.tree.directory import MOST_OPEN, OPEN_DIRECTORY
+from unpacker.tree.directory import MOST_OPEN, OPEN_DIRECTORY, Directory, Memory
 from unpacker.tree.disk import DiskTree
 from unpacker.tree.finish import finish_directories, finish_root
 from unpacker.tree.owners import Owners
@@ -271,7 +271,8 @@ class StoreSnapshotter(ABC):
     def rules(self, limits: Limits = DEFAULT) -> Rules:
         """Give how layers are applied if nobody says anything else: with the image's owners, if the caller may."""
         with self.catalog.staging() as place:
-            return Rules(owners=Owners(apply=may_chown(place.descriptor)), umask=umask(), limits=limits)
+            owners = Owners(apply=may_chown(place.descriptor))
+            return Rules(owners=owners, umask=umask(), limits=limits, memory=Memory(limits.memory_bytes))
 
     def extract(
         self,
@@ -377,12 +378,10 @@ def measured(path: str) -> Usage:
 
     Others may write to it meanwhile: what goes away while it is counted is left out.
     """
-    inodes: set[tuple[int, int]] = set()
-    size = 0
+    inodes = 1
+    linked: set[int] = set()  # files with several names, of which a layer may have a million as well
     with DiskTree(os.open(path, OPEN_DIRECTORY)) as tree:
-        root = os.fstat(tree.descriptor(tree.root))
-        inodes.add((root.st_dev, root.st_ino))
-        size += root.st_blocks * 512
+        size = os.fstat(tree.descriptor(tree.root)).st_blocks * 512
         waiting = [tree.root]
         while waiting:
             node = waiting.pop()
@@ -391,8 +390,12 @@ def measured(path: str) -> Usage:
                     with suppress(FileNotFoundError):
                         status = entry.stat(follow_symlinks=False)
                         if entry.is_dir(follow_symlinks=False):
-                            waiting.append(tree.directory(node, name))
-                        if (status.st_dev, status.st_ino) not in inodes:
-                            inodes.add((status.st_dev, status.st_ino))
-                            size += status.st_blocks * 512
-    return Usage(inodes=len(inodes), size=size)
+                            waiting.append(Directory(node, name))
+                        elif status.st_nlink > 1:
+                            inode = status.st_dev << 64 | status.st_ino
+                            if inode in linked:
+                                continue
+                            linked.add(inode)
+                        inodes += 1
+                        size += status.st_blocks * 512
+    return Usage(inodes=inodes, size=size)

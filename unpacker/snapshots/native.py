@@ -64,6 +64,8 @@ class NativeSnapshotter(StoreSnapshotter):
         if parent is not None:
             skipped.update(*(record.skipped for record in self.layers(parent)))
         with place.tree(FILES.encode()) as tree:
+            if rules.memory is not None:
+                tree.share(rules.memory)
             self._copy(tree, parent, place)
             changes = merge_layer(layer.stage, rules, place, tree, skipped, empty=parent is None)
             self._finish(tree, rules, changes.losses)

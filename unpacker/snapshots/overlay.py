@@ -109,6 +109,9 @@ class OverlaySnapshotter(StoreSnapshotter):
         marks = self._markers(place)
         rules = rules.changed(markers=marks)
         with self.opened(parent) if parent is not None else nullcontext() as stack:
+            if stack is not None and rules.memory is not None:
+                for part in stack.parts:  # which keep a node for each directory that this layer speaks of
+                    part.layer.tree.share(rules.memory)
 
             def settled(own: Tree, hides: Hidden, changes: Changes) -> None:
                 overlay.settle(own, hides, stack, marks)

@@ -6,6 +6,7 @@ to the other, and a ``mediaType`` inside that is not the one its descriptor gave
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from unpacker.errors import LimitError, UnsupportedError
@@ -14,11 +15,10 @@ from unpacker.record import Record
 from unpacker.spec.descriptor import Descriptor, read_digest
 from unpacker.spec.mediatypes import INDEXES, MANIFESTS
 from unpacker.spec.platforms import Platform
-from unpacker.spec.strictjson import load
+from unpacker.spec.strictjson import Value, load
 
 if TYPE_CHECKING:
     from unpacker.spec.digest import Digest
-    from unpacker.spec.strictjson import Value
 
 
 class Index(Record):
@@ -124,8 +124,8 @@ class Config(Record):
     os_features: tuple[str, ...]
     diff_ids: tuple[Digest, ...]
     """Digests of the uncompressed layers, base first."""
-    raw: dict[str, Any]
-    """The whole document."""
+    data: bytes
+    """The document, as it is stored."""
 
     @classmethod
     def parse(cls, data: bytes, source: str, limits: Limits = DEFAULT) -> Config:
@@ -156,8 +156,16 @@ class Config(Record):
             os_version=version,
             os_features=() if features is None else features.strings(),
             diff_ids=_diff_ids(document.required("rootfs"), limits),
-            raw=document.object(),
+            data=data,
         )
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The whole document.
+
+        Read again for whoever asks: what 8 MiB of it say takes a hundred in memory, which an unpack has other use for.
+        """
+        return Value(json.loads(self.data), "config").object()
 
     @property
     def platform(self) -> Platform | None:

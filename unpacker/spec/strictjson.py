@@ -40,11 +40,12 @@ def load(data: bytes, source: str, limits: Limits = DEFAULT) -> Value:
 
     Raises:
         DocumentError: It is not JSON, or not I-JSON.
-        LimitError: It is too long or nests too deeply.
+        LimitError: It is too long, has too many values, or nests too deeply.
     """
     if len(data) > limits.document_bytes:
         what = f"{source}: bytes of a JSON document"
         raise LimitError(limit="document_bytes", allowed=limits.document_bytes, found=len(data), what=what)
+    _check_values(data, source, limits)
     text = _decode(data, source)
     _check_depth(text, source, limits)
     try:
@@ -66,6 +67,14 @@ def _decode(data: bytes, source: str) -> str:
     except UnicodeDecodeError as error:
         found = f"byte 0x{data[error.start]:02x} at offset {error.start}"
         raise DocumentError(source=source, where="", found=found, expected="JSON in UTF-8") from None
+
+
+def _check_values(data: bytes, source: str, limits: Limits) -> None:
+    """Count what will be values, before any of them takes memory."""
+    found = data.count(b",") + data.count(b"[") + data.count(b"{")
+    if found > limits.document_values:
+        what = f"{source}: values in a JSON document"
+        raise LimitError(limit="document_values", allowed=limits.document_values, found=found, what=what)
 
 
 def _check_depth(text: str, source: str, limits: Limits) -> None:

@@ -16,13 +16,16 @@ import os
 from collections import deque
 from contextlib import contextmanager
 from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from unpacker.errors import LimitError
+from unpacker.limits import DEFAULT
 from unpacker.tree.descriptors import part
 from unpacker.tree.remove import remove_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Self
 
     from unpacker.tree.attributes import Attributes
@@ -30,6 +33,14 @@ if TYPE_CHECKING:
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 WORKING_MODE = 0o700
 MOST_OPEN = 128
+
+_NODE = 400
+"""Bytes that a node takes at most, with its attributes and its place in a dictionary, but for what has any length."""
+_HOLDER = 224
+"""Bytes of a dictionary with one child in it."""
+_PAIR = 200
+"""Bytes that an extended attribute takes in a dictionary, but for its name and its value."""
+_NOTHING: Mapping[bytes, Directory] = MappingProxyType({})
 
 
 def rewound(descriptor: int) -> int:
@@ -51,6 +62,39 @@ class Other(Enum):
 OTHER = Other.OTHER
 
 
+class Memory:
+    """What must be remembered until the end takes memory: by this it is counted, and ends where it is too much.
+
+    All trees of one unpack share it.  Directories are the most of it: a million of them fit into 7 MB of an image.
+
+    Args:
+        most: Bytes that may be taken.
+    """
+
+    __slots__ = ("most", "taken")
+
+    def __init__(self, most: int = DEFAULT.memory_bytes) -> None:
+        self.most = most
+        self.taken = 0
+
+    def take(self, size: int) -> None:
+        """Count what is remembered from now on, or forgotten if it is less than nothing.
+
+        Raises:
+            LimitError: It is too much.
+        """
+        self.taken += size
+        if size > 0 and self.taken > self.most:
+            what = "bytes of memory for directories, whiteouts and hard links that wait"
+            raise LimitError("memory_bytes", self.most, self.taken, what)
+
+
+def _size_of(attributes: Attributes | None) -> int:
+    """Give the bytes of memory that extended attributes take; all others are part of what a node takes."""
+    xattrs = None if attributes is None else attributes.xattrs
+    return sum(_PAIR + len(name) + len(value) for name, value in xattrs.items()) if xattrs else 0
+
+
 class Directory:
     """One directory of a `Tree`.
 
@@ -60,6 +104,7 @@ class Directory:
         length: Bytes of its path from the root.
         attributes: What it shall have in the end; None while it is only implied by what is in it.
         opaque: Whether it hides the directory of the same path in the layers below.
+        children: The directories in it, by name; without a dictionary of its own as long as there are none.
     """
 
     __slots__ = ("attributes", "children", "descriptor", "length", "name", "opaque", "parent")
@@ -68,10 +113,28 @@ class Directory:
         self.parent = parent
         self.name = name
         self.length: int = 0 if parent is None else parent.length + len(name) + 1
-        self.children: dict[bytes, Directory] = {}
+        self.children: Mapping[bytes, Directory] = _NOTHING
         self.attributes: Attributes | None = None
         self.opaque = False
         self.descriptor = -1
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that it takes without its children, by estimate."""
+        holder = 0 if self.children is _NOTHING else _HOLDER
+        return _NODE + len(self.name) + holder + _size_of(self.attributes)
+
+    def adopt(self, child: Directory) -> int:
+        """Take a directory in under its name; give the bytes of memory that this takes."""
+        if isinstance(self.children, dict):
+            self.children[child.name] = child
+            return 0
+        self.children = {child.name: child}
+        return _HOLDER
+
+    def drop(self, name: bytes) -> Directory | None:
+        """Give a directory away; None if there is none of this name."""
+        return self.children.pop(name, None) if isinstance(self.children, dict) else None
 
     def path(self, name: bytes = b"") -> bytes:
         """Give the path from the root, of itself or of something in it."""
@@ -92,6 +155,8 @@ class Tree:
     """
 
     def __init__(self, descriptor: int, *, most_open: int = MOST_OPEN) -> None:
+        self._memory = Memory()
+        self._taken = 0
         self._most_open = part(most_open)
         self.root = Directory(None, b"")
         self.root.descriptor = descriptor
@@ -110,6 +175,23 @@ class Tree:
         if self.root.descriptor >= 0:
             os.close(self.root.descriptor)
             self.root.descriptor = -1
+        self.remember(-self._taken)
+
+    def share(self, memory: Memory) -> None:
+        """Count in the same memory as other trees from now on."""
+        taken = self._taken
+        self.remember(-taken)
+        self._memory = memory
+        self.remember(taken)
+
+    def remember(self, size: int) -> None:
+        """Count memory until the tree is closed: that of its nodes, and of what else belongs to it.
+
+        Raises:
+            LimitError: It is too much.
+        """
+        self._taken += size
+        self._memory.take(size)
 
     def descriptor(self, node: Directory) -> int:
         """Give an open descriptor of a directory: valid until the next call for another one."""
@@ -170,25 +252,41 @@ class Tree:
             FileExistsError: Something else has the name.
         """
         os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor(parent))
-        node = parent.children[name] = Directory(parent, name)
+        return self.add(parent, name)
+
+    def add(self, parent: Directory, name: bytes) -> Directory:
+        """Make the node of a directory that is there."""
+        node = Directory(parent, name)
+        self.remember(parent.adopt(node) + node.size)
         return node
+
+    def describe(self, node: Directory, attributes: Attributes) -> None:
+        """Say what attributes a directory shall have in the end."""
+        before = _size_of(node.attributes)
+        node.attributes = attributes
+        size = _size_of(attributes)
+        if size != before:
+            self.remember(size - before)
 
     def remove(self, parent: Directory, name: bytes) -> None:
         """Remove whatever has this name, with all that is in it."""
-        node = parent.children.pop(name, None)
+        node = parent.drop(name)
         if node is not None:
-            self.forget(node)
+            self.remember(-self.forget(node))
         remove_at(self.descriptor(parent), name)
 
-    def forget(self, node: Directory) -> None:
-        """Close the descriptors of a directory and all below it, before it goes away or elsewhere."""
+    def forget(self, node: Directory) -> int:
+        """Close the descriptors of a directory and all below it, before it goes away or elsewhere; give their size."""
+        size = 0
         stack = [node]
         while stack:
             gone = stack.pop()
+            size += gone.size
             if gone.descriptor >= 0:
                 os.close(gone.descriptor)
                 gone.descriptor = -1
             stack.extend(gone.children.values())
+        return size
 
     def move(self, parent: Directory, name: bytes, into: Tree, target: Directory) -> None:
         """Rename one thing, be it a whole subtree, to the same name in a directory of another tree.
@@ -199,8 +297,9 @@ class Tree:
             NotADirectoryError, IsADirectoryError, FileExistsError: One of the two is a directory.
         """
         os.rename(name, name, src_dir_fd=self.descriptor(parent), dst_dir_fd=into.descriptor(target))
-        node = parent.children.pop(name, None)
+        node = parent.drop(name)
         if node is not None:
-            self.forget(node)
+            size = self.forget(node)
+            self.remember(-size)
             node.parent = target
-            target.children[name] = node
+            into.remember(size + target.adopt(node))

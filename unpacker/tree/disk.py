@@ -5,16 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING
 
-from unpacker.tree.directory import OTHER, Directory, Other, Tree, rewound
+from unpacker.tree.directory import MOST_OPEN, OPEN_DIRECTORY, OTHER, Directory, Memory, Other, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 class DiskTree(Tree):
-    """A tree that was made by an earlier run."""
+    """A tree that was made by an earlier run, within its limits: nodes are counted only if somebody shares memory."""
+
+    def __init__(self, descriptor: int, *, most_open: int = MOST_OPEN) -> None:
+        super().__init__(descriptor, most_open=most_open)
+        self.share(Memory(sys.maxsize))
 
     def look(self, node: Directory, name: bytes) -> Directory | bytes | Other | None:
         """See `Tree.look`."""
@@ -43,13 +48,15 @@ class DiskTree(Tree):
     def directory(self, node: Directory, name: bytes) -> Directory:
         """Give the node of a directory that is there."""
         child = node.children.get(name)
-        if child is None:
-            child = node.children[name] = Directory(node, name)
-        return child
+        return self.add(node, name) if child is None else child
 
     def scan(self, node: Directory) -> Iterator[tuple[bytes, os.DirEntry[str]]]:
-        """Give what is in a directory, in no order; it is all read before the first is given."""
-        with os.scandir(rewound(self.descriptor(node))) as entries:
-            found = list(entries)
-        for entry in found:
-            yield os.fsencode(entry.name), entry
+        """Give what is in a directory, in no order, as it is read: it may be more than fits into memory."""
+        # Opened once more, since a duplicate would share its place in the directory with whoever else reads it.
+        descriptor = os.open(".", OPEN_DIRECTORY, dir_fd=self.descriptor(node))
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    yield os.fsencode(entry.name), entry
+        finally:
+            os.close(descriptor)

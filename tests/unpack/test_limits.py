@@ -1,0 +1,77 @@
+"""Limits of a whole run: what all layers together ask for, and what stays free for others."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.layoutbuild import write_layout
+from tests.support.tarbuild import directory, file, layer
+from tests.unpack.command import command, hints, listing, refused, succeeded, unpack
+from tests.unpack.namespace import Namespace, needs_mount
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMS = pytest.mark.parametrize("words", [(), ("--store", "store")], ids=["directory", "store"])
+
+
+def words_in(place: Path, words: tuple[str, ...]) -> list[str]:
+    return [str(place / word) if word == "store" else word for word in words]
+
+
+@needs_mount
+@FORMS
+def test_some_of_a_filesystem_stays_free(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Whoever else writes there would be hit by a bomb; what the default is too much for, an option lowers."""
+    built = write_layout(tmp_path / "layout", [layer(file("f", os.urandom(22 << 20)))], compression="none")
+    small = tmp_path / "small"
+    small.mkdir()
+    with Namespace() as namespace:
+        namespace.mount("-t", "tmpfs", "-o", "size=32m", "tmpfs", small)
+
+        outcome = namespace.run(command("-q", *words_in(small, words), built.path, small / "dest"))
+
+        found = re.fullmatch(r"the filesystem is nearly full: (\d+) bytes are free, .*16777216 .*", refused(outcome, 6))
+        assert found is not None
+        assert int(found[1]) > 14 << 20
+        assert "--limit free_bytes=" in hints(outcome)[0]
+        assert not (namespace.path(small) / "dest").exists()
+        if not words:
+            assert listing(namespace.path(small)) == []
+            succeeded(namespace.run(command("-q", "--limit=free_bytes=1M", built.path, small / "dest")))
+
+
+@FORMS
+def test_the_layers_of_an_image_have_a_limit_together(words: tuple[str, ...], tmp_path: Path) -> None:
+    built = write_layout(tmp_path / "layout", [layer(file(f"{number}", bytes(30_000))) for number in range(4)])
+
+    outcome = unpack("--limit=image_bytes=100000", *words_in(tmp_path, words), built.path, tmp_path / "dest")
+
+    assert refused(outcome, 5).startswith("decompressed bytes of all layers: 1")
+    assert hints(outcome) == ["if you trust the image, raise the limit: --limit image_bytes=200000"]
+    assert not (tmp_path / "dest").exists()
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["directory", "store"])
+def test_the_directories_of_all_layers_count(stored: bool, tmp_path: Path) -> None:
+    """Each layer for itself has few enough.  In a store, where they stay apart, the copy has them all."""
+    built = write_layout(
+        tmp_path / "layout", [layer(*(directory(f"{one}/{each}") for each in range(30))) for one in range(4)]
+    )
+    words = ["--store", str(tmp_path / "store")] if stored else []
+
+    outcome = unpack("--limit=memory_bytes=40K", *words, built.path, tmp_path / "dest")
+
+    assert "bytes of memory for directories" in refused(outcome, 5)
+    assert not (tmp_path / "dest").exists()
+
+
+def test_directories_that_are_in_every_layer_count_once(tmp_path: Path) -> None:
+    """As they are in images: forty layers, each of which speaks of the same directories."""
+    built = write_layout(tmp_path / "layout", [layer(*(directory(f"{each}") for each in range(30)))] * 40)
+
+    succeeded(unpack("--limit=memory_bytes=40K", built.path, tmp_path / "dest"))
