@@ -410,6 +410,8 @@ class TarReader:
         if entry.xattrs is None:
             entry.xattrs = {}
         entry.xattrs[name] = value
+        if len(entry.xattrs) > self._limits.xattrs:
+            raise LimitError("xattrs", self._limits.xattrs, len(entry.xattrs), "extended attributes of a file")
 
     @staticmethod
     def _same(gnu: bytes | None, value: bytes) -> bytes:
@@ -431,5 +433,3 @@ class TarReader:
 
 def _is_sparse(records: pax.Records | None) -> bool:
     return records is not None and any(key.startswith(b"GNU.sparse.") for key, _ in records)
-        if len(entry.xattrs) > self._limits.xattrs:
-            raise LimitError("xattrs", self._limits.xattrs, len(entry.xattrs), "extended attributes of a file")

@@ -68,13 +68,13 @@ class Stager:
         self.changes = Changes()
         self.climbed: bytes | None = None
         self._tree = tree
+        tree.share(rules.memory or Memory(rules.limits.memory_bytes))
         self._known = known
         self._keep_dirlinks = rules.keep_dirlinks
-        tree.share(rules.memory or Memory(rules.limits.memory_bytes))
         self._markers = rules.markers
+        self._limits = rules.limits
         self._most = rules.limits.path_bytes
         self._walk = Walk(
-        self._limits = rules.limits
             tree,
             below,
             known=known,
@@ -205,12 +205,12 @@ class Stager:
     def _take_marker(self, role: Role, path: list[bytes], entry: Entry, reader: TarReader) -> None:
         """Note a whiteout; it hides what is below wherever in its layer it stands (layer.md, Whiteouts)."""
         *parents, last = path
+        if role in (Role.OPAQUE, Role.WHITEOUT):
+            self._tree.remember(_WHITEOUT + 2 * len(entry.name))  # here, and among what it hides
         if role is Role.OPAQUE:
             self.changes.opaque.append(b"/".join(parents))
         elif role is Role.WHITEOUT:
             self.changes.whiteouts.append(b"/".join([*parents, last.removeprefix(WHITEOUT)]))
-        if role in (Role.OPAQUE, Role.WHITEOUT):
-            self._tree.remember(_WHITEOUT + 2 * len(entry.name))  # here, and among what it hides
         elif role is Role.LINK_STORE and entry.kind is Kind.FILE:
             self._links.keep(last, entry, reader)
 

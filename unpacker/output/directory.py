@@ -65,18 +65,18 @@ def build(
         UnpackError, OSError: See `unpacker.layer.apply.stage_layer`.
     """
     merged = Rootfs(b"merged", workspace.tree(b"merged"))
+    if rules.memory is not None:
+        merged.tree.share(rules.memory)
     try:
         for layer in image.layers:
             stage = bound_stage(image.layout, layer, on_event)
             changes = merge_layer(stage, rules, workspace, merged.tree, merged.skipped, empty=layer.index == 0)
             merged.add(changes)
+            rules.check_total(merged.tar_bytes)
             if labels:
                 label(image.layout, layer, on_event)
             on_event(
                 LayerApplied(
-    if rules.memory is not None:
-        merged.tree.share(rules.memory)
-    jobs = int(__import__("os").environ.get("J","0")) or (default_jobs() if jobs is None else jobs)
                     index=layer.index,
                     digest=str(layer.descriptor.digest),
                     diff_id=str(layer.diff_id),
