@@ -380,7 +380,7 @@ def test_spec_024_what_are_no_annotations(where: str, annotations: object, place
     "MUST",
     "An `artifactType` that is not known is no error.",
     "manifest.md#image-manifest-property-descriptions",
-    "a string, and not looked at where an image was named; without a name it is not taken for one",
+    "a media type (RFC 6838), and not looked at where an image was named; without a name it is not taken for one",
 )
 def test_spec_025_an_unknown_artifact_type(place: Place) -> None:
     built = place.write([file("a")], mutate={"manifest": lambda one: one.update(artifactType="application/vnd.x.y")})
@@ -389,8 +389,11 @@ def test_spec_025_an_unknown_artifact_type(place: Place) -> None:
     assert "b" in place.unpack(with_layer(place, artifactType="application/vnd.example"))
 
 
-def test_spec_025_an_artifact_type_that_is_no_string(place: Place) -> None:
-    assert place.refused(DocumentError, with_layer(place, artifactType=1)).where == "layers[1].artifactType"
+@pytest.mark.parametrize("value", [1, "", "sbom", "application/", "application/x y", "application/x; charset=utf-8"])
+def test_spec_025_an_artifact_type_that_is_no_media_type(value: object, place: Place) -> None:
+    assert place.refused(DocumentError, with_layer(place, artifactType=value)).where == "layers[1].artifactType"
+    built = place.write([file("a")], mutate={"manifest": lambda one: one.update(artifactType=value)})
+    assert place.refused(DocumentError, built).where == "artifactType"
 
 
 @rule(

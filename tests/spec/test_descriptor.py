@@ -64,7 +64,7 @@ def test_null_is_absent_in_optional_properties(name: str) -> None:
         *(("data", value) for value in some(1, [], "e30", "e30==", "e3 0=", "e30=\n", "_-==", "é", "=")),
         *(("urls", value) for value in some("x", [1], {})),
         *(("platform", value) for value in some("linux", [], {"os": 1, "architecture": "x"})),
-        ("artifactType", 1),
+        *(("artifactType", value) for value in some(1, "", "application", "application/", "a b/c", "a/b;c=d", "é/b")),
     ],
 )
 def test_a_wrong_property_is_refused_where_it_stands(name: str, value: object) -> None:

@@ -44,14 +44,14 @@ class Descriptor(Record):
             value.optional(name) for name in ("data", "urls", "annotations", "platform", "artifactType")
         )
         return cls(
-            media_type=_media_type(value.required("mediaType")),
+            media_type=read_media_type(value.required("mediaType")),
             digest=read_digest(value.required("digest")),
             size=value.required("size").integer(0, _INT64),
             data=None if data is None else _base64(data),
             urls=() if urls is None else urls.strings(),
             annotations={} if annotations is None else annotations.string_map(),
             platform=None if platform is None else _platform(platform),
-            artifact_type=None if artifact_type is None else artifact_type.text(),
+            artifact_type=None if artifact_type is None else read_media_type(artifact_type),
         )
 
 
@@ -68,7 +68,12 @@ def read_digest(value: Value) -> Digest:
         raise value.error("a digest", f"{value.found} ({error.reason})") from None
 
 
-def _media_type(value: Value) -> str:
+def read_media_type(value: Value) -> str:
+    """Read a media type, which may be of any kind.
+
+    Raises:
+        DocumentError: It is none.
+    """
     text = value.text()
     if not mediatypes.is_valid(text):
         raise value.error("a media type")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unpacker.errors import LimitError, UnsupportedError
 from unpacker.limits import DEFAULT, Limits
 from unpacker.record import Record
-from unpacker.spec.descriptor import Descriptor, read_digest
+from unpacker.spec.descriptor import Descriptor, read_digest, read_media_type
 from unpacker.spec.mediatypes import INDEXES, MANIFESTS
 from unpacker.spec.platforms import Platform
 from unpacker.spec.strictjson import Value, load
@@ -107,7 +107,7 @@ class Manifest(Record):
             config=Descriptor.from_json(document.required("config")),
             layers=() if layers.is_null else _descriptors(layers, limits, "layers"),
             annotations=_annotations(document),
-            artifact_type=None if artifact_type is None else artifact_type.text(),
+            artifact_type=None if artifact_type is None else read_media_type(artifact_type),
             subject=None if subject is None else Descriptor.from_json(subject),
         )
 
