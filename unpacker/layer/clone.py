@@ -11,6 +11,7 @@ from unpacker.events import LossKind
 from unpacker.layer.stack import Stack
 from unpacker.tree import links
 from unpacker.tree.copy import keeps_mode
+from unpacker.tree.folding import FoldingTree
 
 if TYPE_CHECKING:
     from unpacker.tree.copy import Copier
@@ -33,7 +34,7 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
     tree.describe(tree.root, stack.attributes())
     known: dict[tuple[int, int], tuple[Directory, bytes]] = {}  # files with several names, by device and inode
     waiting = [(stack, tree.root)]
-    path = b""
+    node, name, path = tree.root, b"", b""
     try:
         while waiting:
             under, node = waiting.pop()
@@ -71,6 +72,8 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
                         into = tree.descriptor(node)
                 copier.copy(source, name, into, name, path, layer.markers.shown, status)
     except OSError as error:
+        if isinstance(error, FileExistsError) and isinstance(tree, FoldingTree):
+            tree.refuse_twin(node, name)
         error.add_note(f"entry {quoted(path)}")
         raise
     return count

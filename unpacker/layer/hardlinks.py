@@ -251,6 +251,8 @@ class HardLinks:
     def _is_same(self, target: Target, directory: Directory, name: bytes) -> bool:
         """Whether a name is a link to the layer's own file already."""
         own = self._own_status(target)
+        if self._tree.look(directory, name) is None:
+            return False  # another name, which the filesystem takes for this one
         there = os.stat(name, dir_fd=self._tree.descriptor(directory), follow_symlinks=False)
         return own is not None and os.path.samestat(own, there)
 

@@ -101,6 +101,9 @@ class Catalog:
             shown = repr((found or "").strip()[:80])
             supported = (self._version.strip(),)
             raise UnsupportedError(subject=path, kind="snapshot store", found=shown, supported=supported)
+        if os.path.lexists(os.path.join(self.root, VERSION.upper())):  # nor would overlayfs take layers from there
+            why = "on a filesystem that takes upper and lower case for one"
+            raise UnsupportedError(subject=self.root, kind="snapshot store", found=why)
         self._close_to_others()
 
     def _found_version(self, path: str) -> str | None:

@@ -34,6 +34,10 @@ _CHOWN_REFUSED = frozenset({errno.EPERM, errno.EINVAL})
 _XATTR_REFUSED = frozenset(
     {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSPC, errno.ERANGE, errno.E2BIG, errno.ENODATA}
 )
+# What chmod says where there are no modes, or not this one.
+_MODE_REFUSED = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
+_ODD_MODE = 0o610
+"""A mode that no filesystem gives to all its files."""
 _SECOND = 10**9
 _SAFE_TIME = 2**31 * _SECOND  # every filesystem holds times below this one
 _TIME_MAX = 2**62 * _SECOND  # what time_t holds, and to spare
@@ -84,10 +88,13 @@ class Applier:
         self.umask = umask
         self._own = (os.geteuid(), os.getegid())  # who owns a new file
         self._exact = False  # whether the filesystem has been seen to hold nanoseconds
+        self._modes: bool | None = None  # whether it holds modes; None until that was tried
 
     def file(self, descriptor: int, entry: Entry, created: int) -> None:
         """Finish a regular file; ``created`` is the mode that it was created with, the mask still to be taken off."""
         mode = entry.mode
+        if self._modes is None:
+            created = self._try_modes(descriptor, created)
         changed = self._owner(entry.uid, entry.gid, descriptor, None, entry.name)
         if self.readable and not mode & stat.S_IRUSR:
             created |= stat.S_IRUSR | stat.S_IWUSR
@@ -98,12 +105,10 @@ class Applier:
                 os.fchmod(descriptor, created | stat.S_IWUSR)
             for name, value in entry.xattrs.items():
                 self._xattr(descriptor, name, value, entry.name, follow=True)
-        if changed or entry.xattrs or mode != created or mode & (_SPECIAL_BITS | self.umask):
-            os.fchmod(descriptor, mode)
-            if mode & stat.S_ISGID:
-                self._look_at_setgid(os.fstat(descriptor), entry.name)
+        if changed or entry.xattrs or mode != created or mode & (_SPECIAL_BITS | self.umask) or not self._modes:
+            self._mode(descriptor, mode, entry.name)
         time = entry.mtime
-        if 0 <= time < _SAFE_TIME and (not time % _SECOND or self._exact):
+        if 0 <= time < _SAFE_TIME and (not time % _SECOND or self._exact) and self._modes:
             os.utime(descriptor, ns=(time, time))
         else:
             self._odd_time(descriptor, None, time, entry.name)
@@ -125,6 +130,8 @@ class Applier:
             raise
 
     def _directory(self, descriptor: int, wanted: Attributes, path: Callable[[], bytes]) -> None:
+        if self._modes is None and os.fstat(descriptor).st_uid == self._own[0]:
+            self._try_modes(descriptor)
         self._owner(wanted.uid, wanted.gid, descriptor, None, path, on_host=wanted.on_host)
         if wanted.xattrs:
             for name, value in wanted.xattrs.items():
@@ -133,9 +140,7 @@ class Applier:
         if self.readable and mode & stat.S_IRWXU != stat.S_IRWXU:
             mode = self._kept(descriptor, mode, stat.S_IRWXU, path())
         try:
-            os.fchmod(descriptor, mode)
-            if wanted.mode & stat.S_ISGID:
-                self._look_at_setgid(os.fstat(descriptor), path)
+            self._mode(descriptor, mode, path)
             self._time(descriptor, None, wanted.mtime, path)
         except PermissionError:  # DEST itself, where it was there before and is not the caller's
             self.on_loss(LossKind.MODE, path(), f"mode {wanted.mode:04o} and time not set: it is not yours")
@@ -210,13 +215,41 @@ class Applier:
         """Set the mode of a node that must not be opened: O_PATH opens nothing, and /proc leads to that very inode."""
         descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
-            os.chmod(f"/proc/self/fd/{descriptor}", entry.mode)
-            if entry.mode & stat.S_ISGID:
-                self._look_at_setgid(os.fstat(descriptor), entry.name)
+            self._mode(f"/proc/self/fd/{descriptor}", entry.mode, entry.name)
         except FileNotFoundError:
             self.on_loss(LossKind.MODE, entry.name, "no /proc is mounted")
         finally:
             os.close(descriptor)
+
+    def _try_modes(self, descriptor: int, created: int = 0) -> int:
+        """See, once, whether the filesystem holds modes; give the mode that a file has, which was created with one.
+
+        Some say yes to all and do nothing (NTFS), some give all files what their mount options say (vfat).
+        """
+        try:
+            os.fchmod(descriptor, _ODD_MODE)
+        except OSError as error:
+            if error.errno not in _MODE_REFUSED:
+                raise
+            self._modes = False
+            return created
+        self._modes = stat.S_IMODE(os.fstat(descriptor).st_mode) == _ODD_MODE
+        return _ODD_MODE
+
+    def _mode(self, target: int | str, mode: int, path: bytes | Callable[[], bytes]) -> None:
+        if self._modes:
+            os.chmod(target, mode)
+            if mode & stat.S_ISGID:
+                self._look_at_setgid(os.stat(target), path)
+            return
+        try:
+            os.chmod(target, mode)
+        except OSError as error:
+            if self._modes is None or error.errno not in _MODE_REFUSED or os.stat(target).st_uid != self._own[0]:
+                raise
+        got = stat.S_IMODE(os.stat(target).st_mode)
+        if got != mode:
+            self.on_loss(LossKind.MODE, _path(path), f"mode {mode:04o} became {got:04o}")
 
     def _look_at_setgid(self, status: os.stat_result, path: bytes | Callable[[], bytes]) -> None:
         """See whether setgid has stayed: who is not in the group, and has not CAP_FSETID, loses it without an error."""
@@ -224,7 +257,7 @@ class Applier:
             self.on_loss(LossKind.MODE, _path(path), f"setgid not set: you are not in group {status.st_gid}")
 
     def _time(self, target: int | bytes, directory: int | None, time: int, path: bytes | Callable[[], bytes]) -> None:
-        if 0 <= time < _SAFE_TIME and (not time % _SECOND or self._exact):
+        if 0 <= time < _SAFE_TIME and (not time % _SECOND or self._exact) and self._modes:
             os.utime(target, ns=(time, time), dir_fd=directory, follow_symlinks=directory is None)
         else:
             self._odd_time(target, directory, time, _path(path))

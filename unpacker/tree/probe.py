@@ -18,6 +18,7 @@ def may_chown(directory: int) -> bool:
 
     In a container without CAP_CHOWN that fails with EPERM, in a user namespace with one id with EINVAL, both as uid 0.
     Without CAP_FOWNER (all dropped and CHOWN added again) a file that was given away gets no mode and no time any more.
+    Filesystems without owners (NTFS) say yes, and the file stays whose it was.
     """
     name = b".probe"
     try:
@@ -30,12 +31,11 @@ def may_chown(directory: int) -> bool:
         os.fchown(descriptor, other, other)
         os.fchmod(descriptor, 0o644)
         os.utime(descriptor, ns=(0, 0))
+        return os.fstat(descriptor).st_uid == other
     except OSError as error:
         if error.errno in TROUBLE:
             raise
         return False
-    else:
-        return True
     finally:
         os.close(descriptor)
         os.unlink(name, dir_fd=directory)

@@ -12,8 +12,10 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from unpacker.errors import DestinationError
 from unpacker.tree.destination import Destination, lock
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
+from unpacker.tree.folding import FoldingTree, folds, keeps_case
 from unpacker.tree.private import is_at
 from unpacker.tree.remove import remove_at
 from unpacker.tree.undisturbed import undisturbed
@@ -46,6 +48,7 @@ class Workspace:
         self._prefix = b".%s.unpack-" % self._destination.name[:_NAME_MOST]
         self._name = b""
         self._published = False
+        self._folds = False
         self._spare: list[int] = []
         self.descriptor = -1
 
@@ -124,6 +127,9 @@ class Workspace:
         except OSError as error:  # it is about the directory, and not about a name in it
             raise OSError(error.errno, error.strerror, os.path.dirname(self._path)) from error
         _take(self.descriptor)
+        self._folds = folds(self._destination.holder, self._name)
+        if self._folds and not keeps_case(self.descriptor):
+            raise DestinationError(path=self._destination.path, why="is on a filesystem that changes the case of names")
 
     def _open(self) -> None:
         """Open the workspace and lock it; there is no descriptor if it was not there, or another one's, by then.
@@ -152,10 +158,11 @@ class Workspace:
         """Make an empty directory in the workspace, as the root of a tree; whoever asks closes it."""
         try:
             os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor)
-            return Tree(os.open(name, OPEN_DIRECTORY, dir_fd=self.descriptor))
+            root = os.open(name, OPEN_DIRECTORY, dir_fd=self.descriptor)
         except OSError as error:
             error.add_note(f"in {self._path}")
             raise
+        return FoldingTree(root, self._destination.path) if self._folds else Tree(root)
 
     def discard(self, name: bytes) -> None:
         """Remove one tree of the workspace."""
