@@ -1,0 +1,107 @@
+"""A place to unpack whatever comes, beside something that nobody may touch.
+
+What must hold of every image: DEST is there and whole, or it is not there and one of our errors says why; nothing is
+left beside it; nothing outside of it is another than before, not even in its ctime.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from fuzz.checks import check_refusal
+from fuzz.scratch import remove, scratch
+from tests.attacks.arena import Trace, traces
+from tests.support.tree import Tree, read
+from unpacker.errors import UnpackError
+from unpacker.events import LossKind
+from unpacker.unpacking import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from unpacker.events import Report
+
+Outcome = Tree | Exception
+_FIELDS = {
+    LossKind.OWNER: ("uid", "gid"),
+    LossKind.XATTR: ("xattrs",),
+    LossKind.MODE: ("mode",),
+    LossKind.MTIME: ("mtime_ns",),
+    LossKind.LINK: ("link",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What has come of an image."""
+
+    tree: Tree | None
+    """None if there is none, or nobody looked."""
+    error: Exception | None
+    report: Report | None
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """Names of fields of `tests.support.tree.Node` that the place could not hold for some path."""
+        losses = {} if self.report is None else self.report.losses
+        return frozenset(field for kind in losses for field in _FIELDS.get(LossKind(kind), ("kind",)))
+
+
+@cache
+def _outside() -> tuple[Path, dict[str, Trace]]:
+    outside = scratch("arena") / "outside"
+    (outside / "a").mkdir(parents=True)
+    (outside / "a" / "b").write_text("canary")
+    (outside / "secret").write_text("secret")
+    (outside / "secret").chmod(0o600)
+    (outside / "link").symlink_to("secret")
+    return outside, traces(outside)
+
+
+@contextmanager
+def place() -> Iterator[Path]:
+    """Give a directory for one image; it is gone afterwards, and what is beside it untouched."""
+    outside, before = _outside()
+    path = outside.parent / "run"
+    path.mkdir()
+    try:
+        yield path
+        assert traces(outside) == before, "something outside of DEST is another than before"
+        assert set(os.listdir(outside.parent)) == {"outside", "run"}, "something came outside of DEST"
+    finally:
+        remove(path)
+
+
+def unpacked(path: Path, dest: str = "dest", *, look: bool = True, **options: Any) -> Result:
+    """Unpack the layout in a place.
+
+    Args:
+        path: The place.
+        dest: The name of DEST in it.
+        look: Whether the tree is read afterwards; a file in it may be of terabytes.
+        options: Of `unpacker.unpack`.
+    """
+    store: Path | None = options.get("store")
+    before = {*os.listdir(path), dest} | ({store.name} if store is not None else set())
+    try:
+        report = unpack(path / "layout", path / dest, sync=False, **options)
+    except (UnpackError, OSError) as error:
+        assert not os.path.lexists(path / dest), f"refused, and something is there: {error!r}"
+        _check_beside(path, before, store)
+        if isinstance(error, UnpackError):
+            check_refusal(error)
+        return Result(None, error, None)
+    assert (path / dest).is_dir()
+    _check_beside(path, before, store)
+    return Result(read(path / dest) if look else None, None, report)
+
+
+def _check_beside(path: Path, before: set[str], store: Path | None) -> None:
+    assert set(os.listdir(path)) <= before, f"left behind: {set(os.listdir(path)) - before}"
+    if store is not None and (store / "staging").is_dir():
+        assert not os.listdir(store / "staging"), "left behind in the store"
