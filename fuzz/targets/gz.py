@@ -127,9 +127,11 @@ def _made(choices: Choices) -> tuple[Outcome, bytes]:
             checked=bool(flags & 8),
             level=choices.pick((0, 1, 6, 9)),
         )
-        if choices.once_in(10):
+        if choices.once_in(16):
+            return None, stream + member[:-1]  # nothing behind it, which could be its last byte
+        if choices.once_in(16):
             expected = None
-            member = member[:-1] if choices.once_in(2) else member[:-8] + bytes([member[-8] ^ 1]) + member[-7:]
+            member = member[:-8] + bytes([member[-8] ^ 1]) + member[-7:]
         elif expected is not None:
             expected += payload
         stream += member * (times := choices.pick((1, 1, 1, 1, 1, 1, 3, 200) if len(payload) < 100 else (1,)))

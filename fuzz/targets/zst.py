@@ -54,17 +54,15 @@ def _check_stream(data: bytes) -> Outcome | LimitError:
 
 def _made(choices: Choices) -> tuple[Outcome, bytes]:
     """Put frames together, right ones or such with one fault; give what must come out, too."""
-    expected: Outcome = b""
-    stream = b""
+    expected = stream = b""
     for _ in range(choices.below(6)):
         payload, frame = _frame(choices)
-        if choices.once_in(12) and frame:
-            expected, frame = None, frame[:-1]
+        if choices.once_in(12):
+            return None, stream + frame[:-1]  # nothing behind it, which could be its last byte
         stream += frame
-        if expected is not None:
-            expected += payload
+        expected += payload
     if choices.once_in(12) and stream:
-        stream, expected = stream + choices.pick((b"\0", b"x", b"\x28\xb5")), None
+        return None, stream + choices.pick((b"\0", b"x", b"\x28\xb5"))
     return expected, stream
 
 
