@@ -43,6 +43,7 @@ def unpack(
     store: str | os.PathLike[str] | None = None,
     link: bool = False,
     sync: bool = True,
+    jobs: int | None = None,
     limits: Limits = DEFAULT,
     on_event: OnEvent = ignore,
 ) -> Report:
@@ -61,6 +62,8 @@ def unpack(
         store: A snapshot store: layers that are in it are not read again, the others come into it, and DEST is a copy.
         link: Make DEST of hard links into the store, which must never be written to then.
         sync: Write the store to the disk before a layer appears in it.
+        jobs: How many layers are staged at a time, in processes of their own; None: as many as there are cores to use,
+            but four at most.  A process with other threads is never forked, and stages one layer after the other.
         limits: How much the image may ask for.
         on_event: Told what happens, in this thread.
 
@@ -78,7 +81,7 @@ def unpack(
         memory = Memory(limits.memory_bytes)
         rules = Rules(owners=owners, umask=umask(), keep_dirlinks=keep_dirlinks, limits=limits, memory=memory)
         if store is None:
-            rootfs = build(image, workspace, rules, labels=labels, on_event=told)
+            rootfs = build(image, workspace, rules, labels=labels, jobs=jobs, on_event=told)
         else:
             from unpacker.output.stored import build_from_store  # noqa: PLC0415 -- only a store needs it
             from unpacker.snapshots.opening import open_snapshotter  # noqa: PLC0415

@@ -26,7 +26,7 @@ def test_every_option_reaches_the_engine(run_unpack: Run) -> None:
     engine = ScriptedEngine()
     words = "--platform linux/arm64 --force --owner keep --uid-map 0:100000:65536 --uid-map 70000:1 --gid-map 0:5 "
     words += "--strict --keep-dirlinks --no-labels --limit layers=5 --limit layer_bytes=2G "
-    words += "--store keep --link --no-sync layout:v1 rootfs"
+    words += "--store keep --link --no-sync --jobs 3 layout:v1 rootfs"
 
     assert run_unpack(*words.split(), engine=engine).status == 0
 
@@ -46,6 +46,7 @@ def test_every_option_reaches_the_engine(run_unpack: Run) -> None:
         "store": "keep",
         "link": True,
         "sync": False,
+        "jobs": 3,
     }
 
 
@@ -66,6 +67,7 @@ def test_without_options_the_engine_gets_its_defaults(run_unpack: Run) -> None:
         "store": None,
         "link": False,
         "sync": True,
+        "jobs": None,
         "limits": DEFAULT,
     }
 
@@ -88,6 +90,10 @@ def test_options_may_stand_between_the_arguments(run_unpack: Run) -> None:
         pytest.param(["--owner", "root", "layout", "rootfs"], "--owner", id="owner"),
         pytest.param(["-q", "-v", "layout", "rootfs"], "not allowed with", id="quiet and verbose"),
         pytest.param(["--uid-map", "a:b", "layout", "rootfs"], "a:b", id="map"),
+        *(
+            pytest.param(["--jobs", number, "layout", "rootfs"], "whole number", id=f"jobs {number}")
+            for number in ("0", "-1", "two", "1.5", "9999999", "\u0663")
+        ),
         pytest.param(["--limit", "layers", "layout", "rootfs"], "NAME=VALUE", id="limit without value"),
         pytest.param(["--limit", "lairs=1", "layout", "rootfs"], "no limit of this name", id="unknown limit"),
         pytest.param(["--limit", "layers=", "layout", "rootfs"], "positive whole number", id="empty limit"),

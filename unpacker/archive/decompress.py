@@ -3,7 +3,7 @@
 The media type is not asked: docker's ``tar.gzip`` around a plain tar is common, and the diff_id decides in the end.
 The caller can compare it with `Decompressed.compression`, and say so where they differ.
 
-Memory stays flat: no piece of output is larger than 1 MiB, and input is read as it is needed.
+Memory stays flat: no piece of output is larger than `CHUNK`, and input is read as it is needed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def decompress(read: Callable[[], bytes], limits: Limits = DEFAULT) -> Decompres
 
 
 class Decompressed:
-    """The decompressed bytes of a blob, in chunks of at most 1 MiB, none of them empty and few of them small.
+    """The decompressed bytes of a blob, in chunks of at most `CHUNK`, none of them empty and few of them small.
 
     When it ends without an error, ``read`` has given its last: whatever it verifies is verified.
     """

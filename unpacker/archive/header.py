@@ -22,6 +22,11 @@ POSIX_MAGIC = b"ustar\x00"
 GNU_MAGIC = b"ustar  \x00"
 STAR_TRAILER = b"tar\x00"
 
+PREFIX = 345
+"""Where the prefix of a name begins."""
+
+SUM = 0xFFFF
+"""What of an Adler-32 is the sum of all bytes, plus one, unless that is more than `_ADLER_MODULUS`."""
 _ADLER_MODULUS = 65521
 _BASE256_POSITIVE, _BASE256_NEGATIVE = 0x80, 0xFF
 
@@ -76,7 +81,7 @@ def checksum_matches(block: bytes, stored: int) -> bool:
     to more than that.  Historic tars summed signed bytes, which only the slow way finds.
     """
     if block.isascii() and 0 <= stored < _ADLER_MODULUS:
-        return ((adler32(block) & 0xFFFF) - 1 - sum(block[148:156]) + 8 * 32 - stored) % _ADLER_MODULUS == 0
+        return ((adler32(block) & SUM) - 1 - sum(block[148:156]) + 8 * 32 - stored) % _ADLER_MODULUS == 0
     blanked = block[:148] + b" " * 8 + block[156:]
     total = sum(blanked)
     return stored in (total, total - 256 * sum(byte > 0x7F for byte in blanked))  # noqa: PLR2004
@@ -89,7 +94,7 @@ def prefix(block: bytes, magic: bytes) -> bytes:
     before 1.8 wrote a prefix under the GNU magic, and such layers are in registries: what does not read as two times
     there is a prefix, if it is ASCII (as in Go's own reader since).
     """
-    if not block[345]:
+    if not block[PREFIX]:
         return b""
     if magic[:6] == POSIX_MAGIC:
         return text(block[345:476] if block[508:512] == STAR_TRAILER else block[345:500])

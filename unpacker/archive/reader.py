@@ -14,6 +14,7 @@ in two ways by two programs, which is how an entry hides from a scanner.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zlib import adler32
 
 from unpacker.archive import pax, sparse
 from unpacker.archive.header import (
@@ -21,6 +22,8 @@ from unpacker.archive.header import (
     FIELDS,
     GNU_MAGIC,
     POSIX_MAGIC,
+    PREFIX,
+    SUM,
     ZERO_BLOCK,
     checksum_matches,
     number,
@@ -49,7 +52,10 @@ _KINDS = {
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _EXTENSIONS = (b"x", b"g", b"L", b"K", b"X")
 _VOLUME_LABEL = b"V"
+_PLAIN = (POSIX_MAGIC + b"00", GNU_MAGIC)
 _MODE_BITS = 0o7777
+_SECOND = 10**9
+_LITTLE = 4096
 _ID_MAX = 2**32 - 2  # 2^32-1 means "leave it" to chown(2)
 _DEVICE_MAX = 2**32 - 1
 _SIZE_MAX = 2**63 - 1
@@ -66,9 +72,6 @@ class _Pending:
         self.records: pax.Records | None = None
         self.name: bytes | None = None
         self.link: bytes | None = None
-
-    def __bool__(self) -> bool:
-        return not (self.records is None and self.name is None and self.link is None)
 
 
 class TarReader:
@@ -95,6 +98,8 @@ class TarReader:
         self._left = 0  # stored data of the current entry that nobody took
         self._padding = 0
         self._numbers: dict[bytes, int] = {}
+        self._sums: dict[bytes, int] = {}
+        self._pending: _Pending | None = None
         self._entry: Entry | None = None  # what an error is about, once that has a name
         self.count = 0
         self.marked_end = False
@@ -106,10 +111,11 @@ class TarReader:
         return self._base + self._position
 
     def __iter__(self) -> Iterator[Entry]:
-        pending = _Pending()
+        most = self._limits.entries
         while True:
-            self._skip(self._left)
-            self._left = 0
+            if self._left:
+                self._skip(self._left)
+                self._left = 0
             if self._padding:
                 self._skip_padding()
             offset = self._base + self._position
@@ -117,10 +123,10 @@ class TarReader:
             try:
                 block = self._block()
                 if block is None:
-                    if pending:
+                    if self._pending is not None:
                         raise CorruptLayerError("the archive ends behind an extension header, before its entry")
                     return
-                entry = self._header(block, offset, pending)
+                entry = self._header(block, offset)
             except InLayerError as error:
                 if error.offset is None:
                     error.offset = offset
@@ -128,10 +134,9 @@ class TarReader:
                     error.entry = self._name()
                 raise
             if entry is not None:
-                pending = _Pending()
+                self._pending = None
                 self.count += 1
-                if self.count > self._limits.entries:
-                    most = self._limits.entries
+                if self.count > most:
                     raise LimitError(
                         "entries", most, self.count, "tar entries in a layer", entry=entry.name, offset=offset
                     )
@@ -154,14 +159,16 @@ class TarReader:
             self._left -= size
             yield piece
 
-    def whole(self) -> memoryview | None:
+    def whole(self) -> bytes | memoryview | None:
         """Give the stored data of the current entry in one piece, if it lies in one: for small files it mostly does."""
         size, start = self._left, self._position
-        if start + size > len(self._chunk):
+        end = start + size
+        if end > len(self._chunk):
             return None
-        self._position = start + size
+        self._position = end
         self._left = 0
-        return memoryview(self._chunk)[start : start + size]
+        # To copy a little costs less than to make a view of it.
+        return self._chunk[start:end] if size < _LITTLE else memoryview(self._chunk)[start:end]
 
     # -- taking bytes ------------------------------------------------------------------------------------------------
 
@@ -206,6 +213,9 @@ class TarReader:
     def _skip_padding(self) -> None:
         """Skip to the next block; the stream may end here, as some writers leave the last padding out."""
         size, self._padding = self._padding, 0
+        if self._position + size <= len(self._chunk):
+            self._position += size
+            return
         while size:
             here = min(len(self._chunk) - self._position, size)
             self._position += here
@@ -235,36 +245,69 @@ class TarReader:
 
     # -- reading headers ---------------------------------------------------------------------------------------------
 
-    def _header(self, block: bytes, offset: int, pending: _Pending) -> Entry | None:
+    def _header(self, block: bytes, offset: int) -> Entry | None:
         """Read one header block; None if it only says something about the entry to come."""
         name, mode, uid, gid, size, mtime, checksum, flag, link, magic = FIELDS.unpack_from(block)
-        if not checksum_matches(block, number(checksum, "not a tar header: its checksum")):
-            raise CorruptLayerError("not a tar header: its checksum is wrong")
-        length = number(size, "size")
-        if flag in _EXTENSIONS:
-            self._extension(flag, length, pending)
-            return None
+        # For checksums that have been met before, this is all that `checksum_matches` comes to.
+        if self._sums.get(checksum) != adler32(block) & SUM or not block.isascii():
+            self._check_sum(block, checksum)
+        numbers = self._numbers  # sizes, owners, modes and times repeat from file to file
+        length = numbers.get(size)
+        if length is None:
+            length = self._number(size, "size")
         kind = _KINDS.get(flag)
-        name = text(name)
-        if block[345] and (before := prefix(block, magic)):
+        if kind is None and flag in _EXTENSIONS:
+            self._extension(flag, length)
+            return None
+        end = name.find(0)
+        if end >= 0:
+            name = name[:end]
+        if block[PREFIX] and (before := prefix(block, magic)):
             name = before + b"/" + name
         if kind is None:
-            self._unknown(flag, name, length, pending)
+            self._unknown(flag, name, length)
             return None
         entry = self._entry = Entry(kind, name, offset)
-        numbers = self._numbers  # owners, modes and times repeat from file to file
         try:
-            entry.mode, entry.uid, entry.gid, entry.mtime = numbers[mode], numbers[uid], numbers[gid], numbers[mtime]
+            entry.mode, entry.uid, entry.gid = numbers[mode] & _MODE_BITS, numbers[uid], numbers[gid]
+            entry.mtime = numbers[mtime] * _SECOND
         except KeyError:
-            if len(numbers) > _CACHE_MOST:
-                numbers.clear()
-            for field, what in ((mode, "mode"), (uid, "uid"), (gid, "gid"), (mtime, "mtime")):
-                numbers[field] = number(field, what)
-            entry.mode, entry.uid, entry.gid, entry.mtime = numbers[mode], numbers[uid], numbers[gid], numbers[mtime]
-        entry.mode &= _MODE_BITS
-        entry.mtime *= 10**9
+            entry.mode, entry.uid = self._number(mode, "mode") & _MODE_BITS, self._number(uid, "uid")
+            entry.gid, entry.mtime = self._number(gid, "gid"), self._number(mtime, "mtime") * _SECOND
         if link[0]:
             entry.link = text(link)
+        if self._pending is None and flag == b"0" and magic in _PLAIN and 0 <= length <= _SIZE_MAX:  # as nearly all are
+            entry.size = entry.stored = self._left = length
+            self._padding = -length % BLOCK
+        else:
+            self._rest(entry, block, flag, magic, length)
+        if not entry.name:
+            raise UnsafeEntryError("entry with an empty name")
+        if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX):
+            raise UnsafeEntryError(f"owner {entry.uid}:{entry.gid} is out of range")
+        return entry
+
+    def _check_sum(self, block: bytes, checksum: bytes) -> None:
+        """Check a header's checksum, and keep what is needed to check others of the same sum fast."""
+        stored = number(checksum, "not a tar header: its checksum")
+        if not checksum_matches(block, stored):
+            raise CorruptLayerError("not a tar header: its checksum is wrong")
+        if block.isascii():
+            if len(self._sums) > _CACHE_MOST:
+                self._sums.clear()
+            self._sums[checksum] = adler32(block) & SUM
+
+    def _number(self, field: bytes, what: str) -> int:
+        """Read a numeric field, and keep what it says."""
+        if len(self._numbers) > _CACHE_MOST:
+            self._numbers.clear()
+        found = self._numbers[field] = number(field, what)
+        return found
+
+    def _rest(self, entry: Entry, block: bytes, flag: bytes, magic: bytes, length: int) -> None:
+        """Read what a header says of anything but a plain file, and what extension headers have said."""
+        kind = entry.kind
+        pending = self._pending
         if kind in _DEVICES:
             entry.device = (number(block[329:337], "device major"), number(block[337:345], "device minor"))
         segments: sparse.Segments | None = None
@@ -273,7 +316,7 @@ class TarReader:
             if magic != GNU_MAGIC:  # star has the same type, and its map elsewhere
                 raise UnsafeEntryError("a sparse file in the format of star")
             segments, real_size = sparse.old_gnu(block, self._take, self._limits)
-        if pending:
+        if pending is not None:
             length = self._extended(entry, length, pending)
         if not 0 <= length <= _SIZE_MAX:
             raise CorruptLayerError(f"size {length} is out of range")
@@ -281,20 +324,23 @@ class TarReader:
         if kind is Kind.FILE:
             entry.size = length
             self._left, self._padding = length, -length % BLOCK
-            self._as_file(entry, flag, magic, segments, real_size, pending.records)
+            self._as_file(entry, flag, magic, segments, real_size, None if pending is None else pending.records)
         elif length:
             raise UnsafeEntryError(f"{kind.value} with {length} bytes of data, which readers disagree about")
-        if pending and entry.kind is not Kind.FILE and _is_sparse(pending.records):
+        if pending is not None and entry.kind is not Kind.FILE and _is_sparse(pending.records):
             raise UnsafeEntryError(f"{kind.value} with a sparse map")
-        self._check(entry)
-        return entry
+        major, minor = entry.device
+        if not (0 <= major <= _DEVICE_MAX and 0 <= minor <= _DEVICE_MAX):
+            raise UnsafeEntryError(f"device number {major}:{minor} is out of range")
 
-    def _unknown(self, flag: bytes, name: bytes, length: int, pending: _Pending) -> None:
+    def _unknown(self, flag: bytes, name: bytes, length: int) -> None:
         """Skip a volume label, which names the archive and no file; refuse every other type."""
-        name = pending.name or name
+        pending = self._pending
+        if pending is not None:
+            name = pending.name or name
         if flag != _VOLUME_LABEL:
             raise UnsafeEntryError(f"unsupported entry type {flag!r}", entry=name)
-        if pending:
+        if pending is not None:
             raise CorruptLayerError("a volume label between an extension header and its entry")
         # Of what is skipped the size counts as well: a negative one would lead back to this header, for ever.
         if not 0 <= length <= _SIZE_MAX:
@@ -349,7 +395,7 @@ class TarReader:
         self._left -= taken
         return segments, real_size
 
-    def _extension(self, flag: bytes, length: int, pending: _Pending) -> None:
+    def _extension(self, flag: bytes, length: int) -> None:
         """Read a header that speaks of the entry to come (x, X, L, K) or of all of them (g)."""
         if length < 0:
             raise CorruptLayerError(f"size {length} is out of range")
@@ -357,6 +403,10 @@ class TarReader:
             raise LimitError("header_bytes", self._limits.header_bytes, length, "bytes of an extension header")
         data = self._take(length)
         self._padding = -length % BLOCK
+        if flag == b"g":
+            self._global(data)
+            return
+        pending = self._pending = self._pending or _Pending()
         if flag in (b"L", b"K"):
             value = text(data)
             already = pending.name if flag == b"L" else pending.link
@@ -366,18 +416,22 @@ class TarReader:
                 pending.name = value
             else:
                 pending.link = value
-        elif flag == b"g":
-            # As Go and so containerd and Docker do, defaults for all later entries are not applied; those that would
-            # give them another name or length are refused, since other readers do apply them.
-            if pending:  # which Go drops here, and others keep
-                raise CorruptLayerError("a global pax header between an extension header and its entry")
-            for key, _ in pax.parse(data):
-                if key in _GLOBAL_REFUSED or key.startswith((b"GNU.sparse.", pax.SCHILY_XATTR, pax.LIBARCHIVE_XATTR)):
-                    raise UnsafeEntryError(f"global pax header that sets {key.decode('ascii', 'replace')!r}")
         elif pending.records is not None:
             raise CorruptLayerError("two pax headers for one entry")
         else:
             pending.records = pax.parse(data)
+
+    def _global(self, data: bytes) -> None:
+        """Check a pax header that speaks of all entries to come.
+
+        As Go and so containerd and Docker do, such defaults are not applied; those that would give entries another name
+        or length are refused, since other readers do apply them.
+        """
+        if self._pending is not None:  # which Go drops here, and others keep
+            raise CorruptLayerError("a global pax header between an extension header and its entry")
+        for key, _ in pax.parse(data):
+            if key in _GLOBAL_REFUSED or key.startswith((b"GNU.sparse.", pax.SCHILY_XATTR, pax.LIBARCHIVE_XATTR)):
+                raise UnsafeEntryError(f"global pax header that sets {key.decode('ascii', 'replace')!r}")
 
     def _extended(self, entry: Entry, length: int, pending: _Pending) -> int:
         """Apply the extension headers to their entry; gives the length of its data, which pax may override."""
@@ -418,17 +472,6 @@ class TarReader:
         if gnu is not None and gnu != value:
             raise CorruptLayerError("a GNU long name and a pax name that differ")
         return value
-
-    @staticmethod
-    def _check(entry: Entry) -> None:
-        """Refuse what no filesystem could hold, whatever field or record it came from."""
-        if not entry.name:
-            raise UnsafeEntryError("entry with an empty name")
-        if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX):
-            raise UnsafeEntryError(f"owner {entry.uid}:{entry.gid} is out of range")
-        major, minor = entry.device
-        if not (0 <= major <= _DEVICE_MAX and 0 <= minor <= _DEVICE_MAX):
-            raise UnsafeEntryError(f"device number {major}:{minor} is out of range")
 
 
 def _is_sparse(records: pax.Records | None) -> bool:

@@ -136,6 +136,11 @@ def _unpack_arguments(parser: argparse.ArgumentParser) -> None:
     store_option(store)
     store.add_argument("--link", action="store_true", help="make DEST of hard links into the store, for reading only")
     store.add_argument("--no-sync", action="store_true", help="do not wait until the store is on the disk")
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        help="stage N layers at a time (default: as many as there are cores, at most 4; one, with a store)",
+    )
     feedback_options(parser)
 
 

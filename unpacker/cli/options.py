@@ -10,6 +10,7 @@ from unpacker.limits import DEFAULT, Limits
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_JOBS_MOST = 1024
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 _MOST_DIGITS = 18
 
@@ -32,6 +33,19 @@ def limits(settings: Sequence[str]) -> Limits:
             raise UsageError(f"--limit {word(setting)}: not NAME=VALUE", advice=f"for example --limit {name}=20G")
         changes[name] = _number(value.strip(), setting)
     return DEFAULT.changed(**changes)
+
+
+def jobs(text: str | None) -> int | None:
+    """Read how many layers to stage at a time.
+
+    Raises:
+        UsageError: It is no positive number, or no sane one.
+    """
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and 0 < int(text) <= _JOBS_MOST):
+        raise UsageError(f"--jobs {word(text)}: not a whole number from 1 to {_JOBS_MOST}")
+    return int(text)
 
 
 def _number(text: str, setting: str) -> int:

@@ -41,6 +41,7 @@ def run(arguments: Namespace) -> int:
             store=store,
             link=arguments.link,
             sync=not arguments.no_sync,
+            jobs=options.jobs(arguments.jobs),
             limits=limits,
             on_event=feedback.on_event,
         )

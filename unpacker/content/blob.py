@@ -13,6 +13,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from unpacker.content.hashing import Hashing
 from unpacker.errors import (
     BlobNotFoundError,
     DigestMismatchError,
@@ -49,13 +50,16 @@ class VerifiedBlob:
         digest: What the bytes must hash to.
         size: How many there must be.
         done: How many have been read.
+        hashing: Their digest so far.
+        lazy: Whether others go on with the digest, when they have time; else it is done when something has been read.
     """
 
     def __init__(self, descriptor: Descriptor, file: io.FileIO | io.BytesIO) -> None:
         self.digest = descriptor.digest
         self.size = descriptor.size
         self.done = 0
-        self._hasher = descriptor.digest.hasher()
+        self.hashing = Hashing(descriptor.digest)
+        self.lazy = False
         self._file = file
 
     @classmethod
@@ -124,7 +128,9 @@ class VerifiedBlob:
         self.done += len(chunk)
         if self.done > self.size:
             raise SizeMismatchError(digest=str(self.digest), expected=self.size, actual=self.done, more=True)
-        self._hasher.update(chunk)
+        self.hashing.add(chunk)
+        if not self.lazy:
+            self.hashing.go_on(wait=True)
         return chunk
 
     def drain(self) -> None:
@@ -135,7 +141,7 @@ class VerifiedBlob:
     def _verify(self) -> None:
         if self.done != self.size:
             raise SizeMismatchError(digest=str(self.digest), expected=self.size, actual=self.done)
-        actual = self._hasher.hexdigest()
+        actual = self.hashing.hexdigest()
         if actual != self.digest.encoded:
             actual = f"{self.digest.algorithm}:{actual}"
             raise DigestMismatchError(expected=str(self.digest), actual=actual)

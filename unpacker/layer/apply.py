@@ -124,6 +124,7 @@ def apply_layer(
     name: bytes,
     below: Below | None,
     settled: Callable[[Tree, Hidden, Changes], None],
+    made: tuple[Tree, Changes] | None = None,
 ) -> Changes:
     """Stage a layer and settle it onto those below it.
 
@@ -136,6 +137,7 @@ def apply_layer(
         name: What its tree is called in there, where it stays.
         below: The layers below; None if it is the base.
         settled: Takes the layer's tree, what it hides, and its record, to do with them what its target wants.
+        made: The tree of this name, and the record, if the layer has been staged there already; the tree is closed.
     """
 
     def staged(tree: Tree, *, below: Below | None, known: bool, first: bool) -> Changes:
@@ -145,8 +147,10 @@ def apply_layer(
         return changes
 
     hides = Hidden()
-    with place.tree(name) as own:
-        changes = staged(own, below=None, known=below is None, first=True)
+    own, changes = made or (place.tree(name), None)
+    with own:
+        if changes is None:
+            changes = staged(own, below=None, known=below is None, first=True)
         if below is not None:
             hides = settle.hidden(own, changes, below, keep_dirlinks=rules.keep_dirlinks)
         if below is None or settle.agrees(changes, Covered(below, hides)):

@@ -12,7 +12,7 @@ from unpacker.events import LossKind
 from unpacker.spec.entry import Entry, Kind
 from unpacker.tree.attributes import Applier
 from unpacker.tree.copy import Copier
-from unpacker.tree.data import PAGE, HoleWriter, write_all
+from unpacker.tree.data import HoleWriter, may_have_holes, write_all
 from unpacker.tree.directory import OTHER
 
 if TYPE_CHECKING:
@@ -153,19 +153,20 @@ def _device_number(major: int, minor: int) -> int:
 
 def _write(descriptor: int, entry: Entry, reader: TarReader) -> None:
     """Write the data of a regular file."""
-    if entry.segments is None:
-        whole = reader.whole()
-        if whole is not None and len(whole) < PAGE:
-            write_all(descriptor, whole)
-            return
-        writer = HoleWriter(descriptor)
-        for piece in reader.data() if whole is None else (whole,):
-            writer.write(piece)
-    else:
+    if entry.segments is not None:
         writer = HoleWriter(descriptor)
         for offset, piece in _placed(entry.segments, reader.data()):
             writer.skip_to(offset)
             writer.write(piece)
+        writer.finish(entry.size)
+        return
+    whole = reader.whole()
+    if whole is not None and not may_have_holes(whole):  # of most files
+        write_all(descriptor, whole)
+        return
+    writer = HoleWriter(descriptor)
+    for piece in reader.data() if whole is None else (memoryview(whole),):
+        writer.write(piece)
     writer.finish(entry.size)
 
 

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from unpacker.tree.directory import Tree
 
 
-def merge_layer(stage: Stage, rules: Rules, place: Place, tree: Tree, skipped: set[bytes], *, empty: bool) -> Changes:
+def merge_layer(
+    stage: Stage,
+    rules: Rules,
+    place: Place,
+    tree: Tree,
+    skipped: set[bytes],
+    *,
+    empty: bool,
+    name: bytes = b"layer",
+    made: tuple[Tree, Changes] | None = None,
+) -> Changes:
     """Apply one layer to a tree that holds those below it.
 
     Args:
@@ -26,6 +36,8 @@ def merge_layer(stage: Stage, rules: Rules, place: Place, tree: Tree, skipped: s
         tree: The tree.
         skipped: Paths of devices that could not be made, in the layers below.
         empty: Whether there are no layers below.
+        name: What its tree is called in the place.
+        made: See `unpacker.layer.apply.apply_layer`.
     """
 
     def settled(own: Tree, hides: Hidden, _changes: Changes) -> None:
@@ -33,6 +45,6 @@ def merge_layer(stage: Stage, rules: Rules, place: Place, tree: Tree, skipped: s
         settle.merge(own, tree)
 
     below = None if empty else Merged(tree, tree.root, skipped)
-    changes = apply_layer(stage, rules, place, b"layer", below, settled)
-    place.discard(b"layer")
+    changes = apply_layer(stage, rules, place, name, below, settled, made)
+    place.discard(name)
     return changes

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _WHITEOUT = 200
 """Bytes of memory that a whiteout takes besides its path."""
 _PLACES_MOST = 4096
+_UNUSUAL = (b"", b".")
+"""How names begin that may be something else than names: nothing, ``.``, ``..``, whiteouts."""
 
 
 def _ignore_loss(_kind: object, _path: bytes, _reason: str) -> None:
@@ -141,17 +143,15 @@ class Stager:
     def _locate(self, entry: Entry, reader: TarReader) -> tuple[Place, bytes] | None:
         """Give the directory that an entry is in, and its name there; None if it makes nothing there."""
         name = entry.name
-        parent, _, last = (name.rstrip(b"/") if name.endswith(b"/") else name).rpartition(b"/")
+        parent, _, last = name.rpartition(b"/")
+        if not last:
+            name = name.rstrip(b"/")
+            parent, _, last = name.rpartition(b"/")
         place = self._places.get(parent)
-        if (
-            place is None
-            or not last
-            or last in (b".", b"..")
-            or last.startswith(WHITEOUT)
-            or len(last) > COMPONENT_MOST
-            or place.own is None
-            or place.own.length + len(last) > self._most
-        ):
+        if place is None or last[:1] in _UNUSUAL or place.own is None:
+            return self._locate_anew(entry, parent, reader)
+        size = len(last)
+        if size > COMPONENT_MOST or place.own.length + size > self._most:
             return self._locate_anew(entry, parent, reader)
         return place, last
 

@@ -1,6 +1,7 @@
 """All layers of an image merged into one tree, in a workspace beside DEST.
 
-Each layer is staged in a tree of its own and moves into the merged one, whole subtrees by one rename.
+Each layer is staged in a tree of its own, several of them side by side (`unpacker.layer.ahead`), and moves into the
+merged one in chain order, whole subtrees by one rename.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from unpacker.events import LayerApplied, OnEvent, ignore
 from unpacker.image import label
+from unpacker.layer.ahead import Ahead, default_jobs, tree_name
 from unpacker.layer.apply import bound_stage
 from unpacker.layer.changes import Losses
 from unpacker.layer.merge import merge_layer
@@ -50,7 +52,13 @@ class Rootfs:
 
 
 def build(
-    image: Image, workspace: Workspace, rules: Rules, *, labels: bool = True, on_event: OnEvent = ignore
+    image: Image,
+    workspace: Workspace,
+    rules: Rules,
+    *,
+    labels: bool = True,
+    jobs: int | None = None,
+    on_event: OnEvent = ignore,
 ) -> Rootfs:
     """Apply an image's layers in chain order; the caller closes the tree that comes out.
 
@@ -59,6 +67,7 @@ def build(
         workspace: Where the work is done.
         rules: How.
         labels: Note each verified layer's diff_id in the layout.
+        jobs: Layers that are staged at a time; None: `unpacker.layer.ahead.default_jobs`.
         on_event: See `unpacker.layer.apply.stage_layer`; gets `LayerApplied` too.
 
     Raises:
@@ -67,23 +76,33 @@ def build(
     merged = Rootfs(b"merged", workspace.tree(b"merged"))
     if rules.memory is not None:
         merged.tree.share(rules.memory)
+    jobs = default_jobs() if jobs is None else jobs
     try:
-        for layer in image.layers:
-            stage = bound_stage(image.layout, layer, on_event)
-            changes = merge_layer(stage, rules, workspace, merged.tree, merged.skipped, empty=layer.index == 0)
-            merged.add(changes)
-            rules.check_total(merged.tar_bytes)
-            if labels:
-                label(image.layout, layer, on_event)
-            on_event(
-                LayerApplied(
-                    index=layer.index,
-                    digest=str(layer.descriptor.digest),
-                    diff_id=str(layer.diff_id),
-                    entries=changes.entries,
-                    size=changes.tar_bytes,
+        with Ahead(image.layout, image.layers, workspace, rules, jobs=jobs, on_event=on_event) as ahead:
+            for layer in image.layers:
+                changes = merge_layer(
+                    bound_stage(image.layout, layer, on_event),
+                    rules,
+                    workspace,
+                    merged.tree,
+                    merged.skipped,
+                    empty=layer.index == 0,
+                    name=tree_name(layer.index),
+                    made=ahead.take(layer),
                 )
-            )
+                merged.add(changes)
+                rules.check_total(merged.tar_bytes)
+                if labels:
+                    label(image.layout, layer, on_event)
+                on_event(
+                    LayerApplied(
+                        index=layer.index,
+                        digest=str(layer.descriptor.digest),
+                        diff_id=str(layer.diff_id),
+                        entries=changes.entries,
+                        size=changes.tar_bytes,
+                    )
+                )
     except BaseException:
         merged.tree.close()
         raise

@@ -95,7 +95,9 @@ class Applier:
         mode = entry.mode
         if self._modes is None:
             created = self._try_modes(descriptor, created)
-        changed = self._owner(entry.uid, entry.gid, descriptor, None, entry.name)
+        changed = False
+        if self.owners.mapped or (entry.uid, entry.gid) != self._own:
+            changed = self._owner(entry.uid, entry.gid, descriptor, None, entry.name)
         if self.readable and not mode & stat.S_IRUSR:
             created |= stat.S_IRUSR | stat.S_IWUSR
             os.fchmod(descriptor, created)

@@ -22,6 +22,14 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         written = os.write(descriptor, data)
 
 
+def may_have_holes(data: bytes | memoryview, first: int = 0) -> bool:
+    """Whether a page of zeros can be in data that has a page's first byte at ``first``, and at each page from there.
+
+    That byte says of nearly every page of real data that it is not all zero.
+    """
+    return len(data) >= PAGE and 0 in bytes(data[first::PAGE])
+
+
 class HoleWriter:
     """Writes data one piece after the other, holes where it is zero; `finish` gives the file its size.
 
@@ -46,8 +54,7 @@ class HoleWriter:
         """Write the next piece."""
         size = len(data)
         first = -self._position % PAGE
-        # The first byte of each page says of nearly every page of real data that it is not all zero.
-        if size < PAGE or 0 not in data[first::PAGE].tobytes():
+        if not may_have_holes(data, first):
             self._put(data)
             return
         begin = 0

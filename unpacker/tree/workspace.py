@@ -7,6 +7,7 @@ holds a lock on it: one that nobody holds is what a killed run left behind, and 
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from contextlib import suppress
@@ -163,6 +164,17 @@ class Workspace:
             error.add_note(f"in {self._path}")
             raise
         return FoldingTree(root, self._destination.path) if self._folds else Tree(root)
+
+    def file(self) -> io.FileIO:
+        """Make a file in the workspace, to be written and read again, that has no name; whoever asks closes it."""
+        name = b"file"
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.descriptor)
+        try:
+            os.unlink(name, dir_fd=self.descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return io.FileIO(descriptor, "r+")
 
     def discard(self, name: bytes) -> None:
         """Remove one tree of the workspace."""

@@ -1,0 +1,185 @@
+"""Forked processes: what they tell, how they end, and that none is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from unpacker.child import Child, may_fork, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unpacker.child import Tell
+
+PATIENCE = 20.0
+
+
+@pytest.fixture(autouse=True)
+def alone() -> None:
+    if not may_fork():
+        pytest.skip("this process has more threads than one")
+
+
+def ended(child: Child) -> Child:
+    while child.running:
+        wait([child])
+    return child
+
+
+def descriptors() -> list[str]:
+    return os.listdir("/proc/self/fd")
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process runs; one that has ended, and that nobody has waited for, does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_child_tells_numbers_and_gives_one() -> None:
+    before = descriptors()
+    told = []
+
+    def work(tell: Tell) -> int:
+        for number in (1, 5, 2**62):
+            tell(number)
+            time.sleep(0.01)
+        return 7
+
+    child = Child(work)
+    while child.running:
+        wait([child])
+        told.append(child.told)
+
+    assert child.result == 7
+    assert child.told == 2**62
+    assert told == sorted(told)
+    assert len(descriptors()) == len(before)
+
+
+def fails(_tell: Tell) -> int:
+    raise ValueError
+
+
+def leaves(_tell: Tell) -> int:
+    raise SystemExit(0)
+
+
+def is_killed(_tell: Tell) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 1
+
+
+def ends_at_once(tell: Tell) -> int:
+    tell(3)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("work", [fails, leaves, is_killed, ends_at_once])
+def test_a_child_that_fails_has_no_result_and_says_nothing(
+    work: Callable[[Tell], int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    child = ended(Child(work))
+
+    assert child.result is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_more_is_told_than_anybody_listens_to() -> None:
+    """A full pipe stops nobody; what the work returns comes through all the same."""
+
+    def work(tell: Tell) -> int:
+        for number in range(100_000):
+            tell(number)
+        return 1
+
+    child = Child(work)
+    time.sleep(0.3)
+
+    assert ended(child).result == 1
+    assert 0 < child.told < 100_000
+
+
+def test_a_child_is_killed() -> None:
+    before = descriptors()
+    child = Child(lambda _tell: time.sleep(1000) or 1)
+    pid = child.pid
+
+    child.kill()
+    child.kill()
+
+    assert not child.running
+    assert child.result is None
+    assert not is_there(pid)
+    assert len(descriptors()) == len(before)
+
+
+def test_children_die_with_a_parent_that_is_killed() -> None:
+    """By the kernel, whatever they are at: these two wait for nothing and look at nothing."""
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if not parent:
+        try:
+            for _ in range(2):
+                os.write(writing, b"%d\n" % Child(_for_ever).pid)
+            time.sleep(1000)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with open(reading, encoding="ascii") as lines:
+        pids = [int(lines.readline()) for _ in range(2)]
+        assert all(map(is_there, pids))
+
+        os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
+
+        end = time.monotonic() + PATIENCE
+        while any(map(is_there, pids)) and time.monotonic() < end:
+            time.sleep(0.001)
+        assert not any(map(is_there, pids))
+
+
+def _for_ever(_tell: Tell) -> int:
+    while True:
+        pass
+
+
+def test_a_child_whose_end_somebody_else_has_taken_note_of() -> None:
+    """A caller may wait for all children of the process, ours among them."""
+    child = Child(lambda _tell: 4)
+    os.waitpid(child.pid, 0)
+
+    assert ended(child).result == 4
+
+
+def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = descriptors()
+
+    def refused() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", refused)
+    with pytest.raises(BlockingIOError):
+        Child(lambda _tell: 1)
+
+    assert len(descriptors()) == len(before)
+
+
+def test_a_process_with_other_threads_may_not_be_forked() -> None:
+    stop = threading.Event()
+    other = threading.Thread(target=stop.wait)
+    other.start()
+    try:
+        assert not may_fork()
+    finally:
+        stop.set()
+        other.join()
