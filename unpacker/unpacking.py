@@ -103,7 +103,7 @@ def unpack(
 
             applier = Applier(owners, lose, rules.umask)
             finish_directories(tree, applier)
-            if strict:
+            if strict and workspace.inside:  # before anything moves up into DEST; else with what the root itself loses
                 _refuse_losses(rootfs)
             workspace.publish(rootfs.name, tree.descriptor(tree.root), finish)
     return _report(image.resolution, rootfs, os.fspath(dest), told.warnings, time.monotonic() - started)

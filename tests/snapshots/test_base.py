@@ -21,7 +21,7 @@ from tests.support.probes import (
 )
 from tests.support.tarbuild import directory, file, hardlink, layer, symlink, whiteout
 from tests.support.tree import diff, files_below, read
-from unpacker.errors import SnapshotNotFoundError, SnapshotStateError
+from unpacker.errors import LossError, SnapshotNotFoundError, SnapshotStateError
 from unpacker.events import LossKind
 from unpacker.image import Image
 from unpacker.layer.apply import bound_stage
@@ -192,6 +192,19 @@ def test_linked_trees_are_as_copied_ones(kind: type[StoreSnapshotter], tmp_path:
     assert diff(read(tmp_path / "copied"), read(tmp_path / "linked")) == []
     assert (tmp_path / "copied/c").stat().st_nlink == 1
     assert (tmp_path / "linked/c").stat().st_nlink == 2
+
+
+@pytest.mark.parametrize("lossy", [[".", "a"], [".", "d"], ["."], ["a", "d", "."]], ids=" ".join)
+def test_strict_counts_the_same_losses_with_a_store_and_without(lossy: list[str], tmp_path: Path) -> None:
+    """That of the root as well, which gets its attributes last."""
+    nowhere = {"unknown.x": b"1"}  # no filesystem has it
+    entries = [(file if name == "a" else directory)(name, xattrs=nowhere) for name in lossy]
+    layout = write_layout(tmp_path / "layout", [layer(*entries)]).path
+    for store in (None, tmp_path / "store", tmp_path / "store"):
+        with pytest.raises(LossError) as raised:
+            unpack(layout, tmp_path / "dest", strict=True, store=store)
+        assert raised.value.losses == {"xattr": len(lossy)}
+        assert not (tmp_path / "dest").exists()
 
 
 def test_a_destination_whose_files_can_have_fewer_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
