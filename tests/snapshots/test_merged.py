@@ -34,7 +34,9 @@ from unpacker.image import Image
 from unpacker.snapshots import gc, merged
 from unpacker.snapshots.catalog import opened
 from unpacker.snapshots.fsck import check, repair
+from unpacker.snapshots.native import NativeSnapshotter
 from unpacker.snapshots.opening import open_snapshotter
+from unpacker.snapshots.overlay import OverlaySnapshotter
 from unpacker.tree import subvolume
 from unpacker.tree.remove import remove_at
 from unpacker.unpacking import unpack
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unpacker.events import Report
+    from unpacker.snapshots.base import StoreSnapshotter
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 LAYERS = [
@@ -95,9 +98,13 @@ def left(place: Path) -> list[str]:
 
 @needs_btrfs
 @in_own_mounts
-def test_it_is_one_call_and_the_same_tree_and_report(layout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [OverlaySnapshotter, NativeSnapshotter], ids=["overlay", "native"])
+def test_it_is_one_call_and_the_same_tree_and_report(
+    kind: type[StoreSnapshotter], layout: Path, tmp_path: Path
+) -> None:
     """As an unpack without a store makes it; the layers are not looked at, and no lock is taken."""
     place = mounted_btrfs(tmp_path)
+    kind(place / "store", sync=False).close()
     for number, source in enumerate([layout, *(FIXTURES / name for name in ("edge", "replaced", "multi"))]):
         unpack(source, tmp_path / f"plain {number}", labels=False)
         expected = read(tmp_path / f"plain {number}")
@@ -352,7 +359,7 @@ def test_a_kept_tree_that_is_not_what_it_was_is_made_anew(
 
 @needs_btrfs
 @in_own_mounts
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", "after", "not yet"])
 def test_a_kept_tree_that_is_removed_while_it_is_copied_is_not_taken(
     when: str, layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,8 +374,9 @@ def test_a_kept_tree_that_is_removed_while_it_is_copied_is_not_taken(
         if when == "after":
             assert original(source, directory, name)
         known.rename(place / "removed")
-        open_to_all(place / "removed/fs")
-        (place / "removed/fs/top").unlink()
+        if when != "not yet":
+            open_to_all(place / "removed/fs")
+            (place / "removed/fs/top").unlink()
         return when == "after" or original(source, directory, name)
 
     monkeypatch.setattr(subvolume, "snapshot", meanwhile)
@@ -412,6 +420,43 @@ def test_it_goes_with_its_snapshot(layout: Path, tmp_path: Path) -> None:
     assert list((place / "store/snapshots").glob("*/*")) == []
     assert left(place) == []
     assert diff(expected, read(place / "dest")) == []
+
+
+@needs_btrfs
+@in_own_mounts
+def test_it_goes_when_its_snapshot_is_only_what_others_stand_on(tmp_path: Path) -> None:
+    place = mounted_btrfs(tmp_path)
+    base = write_layout(tmp_path / "base", LAYERS[:2]).path
+    top = write_layout(tmp_path / "top", LAYERS).path
+    stored(base, place, "first")
+    stored(top, place, "second")
+    with open_snapshotter(place / "store", sync=False) as snapshots:
+        assert gc.collect(snapshots).merged == 0
+        assert snapshots.catalog.remove_image(f"{base}:latest", "linux/amd64")
+
+        found = gc.collect(snapshots, dry_run=True)
+        assert (found.removed, found.kept, found.merged) == ((), 3, 1)
+        assert len(kept(place / "store")) == 2
+        assert gc.collect(snapshots).changed(leftovers=0) == found
+
+    assert kept(place / "store") == [Path(merged.path(snapshots.catalog, str(Image.open(top).chain_ids()[-1])))]
+    assert left(place) == []
+
+
+@needs_btrfs
+@in_own_mounts
+def test_store_and_dest_may_be_in_different_subvolumes(layout: Path, tmp_path: Path) -> None:
+    """As they are where a system has one for homes, whose devices are not the same."""
+    place = mounted_btrfs(tmp_path)
+    above = os.open(place, os.O_RDONLY)
+    assert subvolume.create(above, b"home")
+    os.close(above)
+    expected = read_stored(layout, place, "first")
+    for name in ("home/second", "home/third"):
+        assert diff(expected, read_stored(layout, place, name)) == []
+        assert is_subvolume(place / name)
+    assert left(place) == left(place / "home/..") == []
+    assert sorted(os.listdir(place / "home")) == ["second", "third"]
 
 
 # -- many at once, killed ones, users without privilege ----------------------------------------------------------------

@@ -9,6 +9,8 @@ What is kept, and all that it stands on:
 - what a snapshot that is kept names in a label ``containerd.io/gc.ref.snapshot.KIND`` (or ``….KIND/anything``), where
   KIND is the store's own: containerd's rule.
 
+A merged tree (`unpacker.snapshots.merged`) is kept only for what is named itself: for the rest nobody will ask.
+
 A record that cannot be read stops it all, as nobody knows what it refers to.
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unpacker.record import Record
+from unpacker.snapshots import merged
 from unpacker.snapshots.snapshotter import Kind, Usage
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ class Collected(Record):
     """Those that stand on others first."""
     kept: int
     """Snapshots that stay, active ones among them."""
+    merged: int
+    """Merged trees of snapshots that stay."""
     leftovers: int
     """Things that killed processes had left."""
 
@@ -64,13 +69,17 @@ def collect(snapshotter: StoreSnapshotter, *, dry_run: bool = False) -> Collecte
     leftovers = 0 if dry_run else snapshotter.cleanup()
     with catalog.staging() as place, catalog.lock("gc"):
         records = {record.name: record for record in catalog.records()}
-        kept = reachable(records, _roots(catalog, records.values()), snapshotter.kind)
+        roots = set(_roots(catalog, records.values()))
+        kept = reachable(records, roots, snapshotter.kind)
         removed = [records[name] for name in _top_down(records) if name not in kept]
+        trees = [name for name in records if name in kept - roots and merged.is_there(catalog, name)]
         if not dry_run:
             for number, record in enumerate(removed):
                 catalog.take(catalog.path(record.name), place, str(number))
+            for number, name in enumerate(trees):
+                catalog.take(merged.path(catalog, name), place, f"{merged.MERGED} {number}")
     # Leaving the private place removes what was taken there.
-    return Collected(removed=tuple(removed), kept=len(records) - len(removed), leftovers=leftovers)
+    return Collected(removed=tuple(removed), kept=len(records) - len(removed), merged=len(trees), leftovers=leftovers)
 
 
 def reachable(records: Mapping[str, SnapshotRecord], roots: Iterable[str], kind: str) -> set[str]:

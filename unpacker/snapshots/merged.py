@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unpacker.content.blob import read_regular
@@ -101,7 +102,7 @@ def _sample(value: Value) -> tuple[bytes, str]:
 
 def is_there(catalog: Catalog, name: str) -> bool:
     """Whether a merged tree is kept beside a snapshot, be it what it was or not."""
-    return os.path.lexists(_path(catalog, name))
+    return os.path.lexists(path(catalog, name))
 
 
 def take(catalog: Catalog, name: str, made_by: str, directory: int, new: bytes) -> Merged | None:
@@ -120,19 +121,17 @@ def take(catalog: Catalog, name: str, made_by: str, directory: int, new: bytes) 
     Raises:
         OSError: The copy failed.
     """
-    path = _path(catalog, name)
-    try:
-        merged = _read(path)
+    where = path(catalog, name)
+    with suppress(FileNotFoundError, NotADirectoryError, UnpackError):
+        merged = _read(where)
         if merged.made_by != made_by:
             return None
-        with opened(os.path.join(path, FILES)) as source:
+        with opened(os.path.join(where, FILES)) as source:
             if not subvolume.snapshot(source, directory, new):
                 return None
-            if not _fault(path, merged, source):
+            if not _fault(where, merged, source):
                 return merged
-    except (FileNotFoundError, NotADirectoryError, UnpackError):
-        return None
-    remove_at(directory, new)
+            remove_at(directory, new)
     return None
 
 
@@ -155,10 +154,10 @@ def keep(catalog: Catalog, name: str, place: Private, merged: Merged) -> bool:
     with catalog.staging() as old, catalog.lock("gc"):
         if catalog.committed(name) is None:
             return False
-        path = _path(catalog, name)
-        if os.path.lexists(path):
-            catalog.take(path, old)
-        catalog.attach(place, path)
+        where = path(catalog, name)
+        if os.path.lexists(where):
+            catalog.take(where, old)
+        catalog.attach(place, where)
     return True
 
 
@@ -166,30 +165,34 @@ def fault(catalog: Catalog, name: str) -> str:
     """Say what is wrong with the merged tree of a snapshot; nothing if nothing is, or if there is none."""
     if not is_there(catalog, name):
         return ""
-    path = _path(catalog, name)
+    where = path(catalog, name)
     try:
-        merged = _read(path)
-        with opened(os.path.join(path, FILES)) as tree:
+        merged = _read(where)
+        with opened(os.path.join(where, FILES)) as tree:
             sync_filesystem(tree)  # what was written counts when it is on the disk
-            return _fault(path, merged, tree)
+            return _fault(where, merged, tree)
     except (FileNotFoundError, NotADirectoryError) as error:
         return f"has no {os.path.basename(error.filename)}"
     except UnpackError as error:
-        return str(error).removeprefix(f"{path}/")
+        return str(error).removeprefix(f"{where}/")
 
 
-def _path(catalog: Catalog, name: str) -> str:
+def path(catalog: Catalog, name: str) -> str:
+    """Give the directory of the merged tree of a snapshot, be there one or not."""
     return os.path.join(catalog.path(name), MERGED)
 
 
-def _read(path: str) -> Merged:
-    path = os.path.join(path, _RECORD)
-    return Merged.parse(read_regular(path, DEFAULT.document_bytes, "document_bytes"), path)
+def _read(where: str) -> Merged:
+    record = os.path.join(where, _RECORD)
+    return Merged.parse(read_regular(record, DEFAULT.document_bytes, "document_bytes"), record)
 
 
-def _fault(path: str, merged: Merged, tree: int) -> str:
+def _fault(where: str, merged: Merged, tree: int) -> str:
     """Say why the tree of a record, open at its root, may be anything; nothing if it is what was made."""
     if subvolume.state(tree) != merged.state:
         return "is not in the state in which it was left"
-    found = os.stat(os.path.join(path, FILES), follow_symlinks=False)
+    try:
+        found = os.stat(os.path.join(where, FILES), follow_symlinks=False)
+    except FileNotFoundError:
+        return "is being removed"
     return "" if os.path.samestat(found, os.fstat(tree)) else "is being removed"

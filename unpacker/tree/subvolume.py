@@ -1,6 +1,7 @@
 """Subvolumes of btrfs: trees that are copied whole by one call, however many files are in them.
 
-The calls are those of ``linux/btrfs.h``; where a filesystem or a kernel has none, that is an answer, and no error.  A
+The calls are those of ``linux/btrfs.h``, by the numbers that they have on nearly all machines (and nothing on others);
+where a filesystem or a kernel has none, that is an answer, and no error.  A
 subvolume is made, copied, made writable and (when it is empty) removed by any owner; only to remove one with what is in
 it takes privilege.
 """

@@ -32,6 +32,7 @@ def _facts(found: Collected) -> dict[str, object]:
         "freed_bytes": found.freed.size,
         "freed_inodes": found.freed.inodes,
         "kept": found.kept,
+        "merged": found.merged,
         "leftovers": found.leftovers,
     }
 
@@ -39,5 +40,6 @@ def _facts(found: Collected) -> dict[str, object]:
 def _summary(found: Collected, *, dry_run: bool) -> str:
     """Give one line: what went, and what stays."""
     what = f"{count(len(found.removed), 'snapshot')} ({amount(found.freed.size)}, {count(found.freed.inodes, 'inode')})"
+    trees = f", {count(found.merged, 'merged tree')}" if found.merged else ""
     swept = f", {count(found.leftovers, 'leftover')}" if found.leftovers else ""
-    return f"{'would remove' if dry_run else 'removed'} {what}{swept}; kept {count(found.kept, 'snapshot')}"
+    return f"{'would remove' if dry_run else 'removed'} {what}{trees}{swept}; kept {count(found.kept, 'snapshot')}"
