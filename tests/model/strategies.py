@@ -7,6 +7,7 @@ reference model refuses is taken out again, entry by entry, but for one stack in
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from hypothesis import strategies as st
 
@@ -26,6 +27,9 @@ from tests.support.tarbuild import (
     whiteout,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Stack = list[list[Entry]]
 
 USUAL_NAMES = [b"a", b"b", b"c"]
@@ -43,112 +47,111 @@ TIMES = [
 """What ext4, xfs, btrfs and tmpfs hold alike."""
 XATTRS: list[dict[bytes, bytes]] = [{}, {}, {}, {b"user.a": b"1"}, {b"user.a": b"\0=\n", b"user.b": b""}]
 
-components = st.sampled_from(USUAL_NAMES * 5 + ODD_NAMES)
+SPELLINGS = [b"%s"] * 8 + [b"./%s", b"/%s", b"../%s", b"c/../%s"]
+BEFORE_TARGETS = [b""] * 4 + [b"/", b"../", b"./", b"../../../", b"/../"]
+KINDS = (
+    ["file"] * 6
+    + ["directory"] * 5
+    + ["symlink"] * 4
+    + ["hardlink"] * 5
+    + ["whiteout"] * 3
+    + ["opaque"] * 2
+    + ["fifo", "device", "root", "aufs"]
+)
+CONTENTS = [b"", b"1", b"two", b"3" * 600]
+
+T = TypeVar("T")
 
 
-def paths(most: int = 4) -> st.SearchStrategy[bytes]:
-    """Give paths in their plain spelling, of one to ``most`` components."""
-    return st.lists(components, min_size=1, max_size=most).map(b"/".join)
+class Picks:
+    """Choices by the bytes of one draw: a draw takes far longer than all else here, and an entry has many choices.
+
+    A byte of 0 is the first choice, so that what is shrunk is plain.
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        self._left = iter(seed)
+
+    def one(self, options: Sequence[T]) -> T:
+        """Choose."""
+        return options[next(self._left) % len(options)]
+
+    def path(self, most: int = 4) -> bytes:
+        """Give a path in its plain spelling, of one to ``most`` components."""
+        return b"/".join(self.one(USUAL_NAMES * 5 + ODD_NAMES) for _ in range(self.one(range(1, most + 1))))
+
+    def known(self, paths: Sequence[bytes], others: int = 0) -> bytes:
+        """Give one of some paths, if there are any, or, in one of so many cases, any path."""
+        if not paths or (others and not self.one(range(others))):
+            return self.path()
+        return self.one(paths)
+
+    def spelling(self, path: bytes) -> bytes:
+        """Give one of the ways in which archives spell a path."""
+        first, slash, rest = path.partition(b"/")
+        doubled = [first + b"//" + rest, first + b"/./" + rest] if slash else [b".//" + path, path]
+        spelling = self.one([*SPELLINGS, *doubled])
+        return spelling % path if spelling not in doubled else spelling
+
+    def link_target(self) -> bytes:
+        """Give the target of a symbolic link: near, far, upwards, out of the root, to nothing."""
+        path, before = self.path(2), self.one(BEFORE_TARGETS)
+        return self.one([before + path] * 6 + [b".", b"..", b"/", b"nothing", path + b"/.", path + b"/.."])
+
+    def said(self, *, xattrs: bool) -> Said:
+        """Give attributes."""
+        made = Said(mode=self.one(MODES), uid=self.one(OWNERS), gid=self.one(OWNERS), mtime=self.one(TIMES))
+        if xattrs:
+            made["xattrs"] = self.one(XATTRS)
+        return made
 
 
-@st.composite
-def spellings(draw: st.DrawFn, path: bytes) -> bytes:
-    """Give one of the ways in which archives spell a path."""
-    first, slash, rest = path.partition(b"/")
-    return draw(
-        st.sampled_from(
-            [path] * 8
-            + [
-                b"./" + path,
-                b"/" + path,
-                b"../" + path,
-                b"c/../" + path,
-                first + b"//" + rest if slash else b".//" + path,
-                first + b"/./" + rest if slash else path,
-            ]
-        )
-    )
+SEEDS = st.binary(min_size=32, max_size=32)
+"""More bytes than any entry needs."""
 
 
-@st.composite
-def link_targets(draw: st.DrawFn) -> bytes:
-    """Give targets of symbolic links: near, far, upwards, out of the root, to nothing."""
-    path = draw(paths(2))
-    before = draw(st.sampled_from([b""] * 4 + [b"/", b"../", b"./", b"../../../", b"/../"]))
-    return draw(st.sampled_from([before + path] * 6 + [b".", b"..", b"/", b"nothing", path + b"/.", path + b"/.."]))
-
-
-@st.composite
-def said(draw: st.DrawFn, *, xattrs: bool) -> Said:
-    """Give attributes."""
-    made = Said(
-        mode=draw(st.sampled_from(MODES)),
-        uid=draw(st.sampled_from(OWNERS)),
-        gid=draw(st.sampled_from(OWNERS)),
-        mtime=draw(st.sampled_from(TIMES)),
-    )
-    if xattrs:
-        made["xattrs"] = draw(st.sampled_from(XATTRS))
-    return made
-
-
-def odd_whiteouts(path: bytes) -> st.SearchStrategy[Entry]:
+def odd_whiteouts(path: bytes) -> list[Entry]:
     """Give names that begin like whiteouts: AUFS's own, which are dropped, and those that are refused."""
-    return st.sampled_from(
-        [
-            file(b".wh..wh.plnk/1", b"linked"),
-            hardlink(path, b".wh..wh.plnk/1"),
-            hardlink(path + b"2", b"/.wh..wh.plnk/1"),
-            file(path + b"/.wh..wh.aufs"),
-            file(path + b"/.wh..wh..opq/x"),
-            directory(b".wh." + path.partition(b"/")[0] + b"/"),
-            file(b".wh.a/x"),
-            file(path + b"/.wh.."),
-        ]
-    )
+    return [
+        file(b".wh..wh.plnk/1", b"linked"),
+        hardlink(path, b".wh..wh.plnk/1"),
+        hardlink(path + b"2", b"/.wh..wh.plnk/1"),
+        file(path + b"/.wh..wh.aufs"),
+        file(path + b"/.wh..wh..opq/x"),
+        directory(b".wh." + path.partition(b"/")[0] + b"/"),
+        file(b".wh.a/x"),
+        file(path + b"/.wh.."),
+    ]
 
 
-@st.composite
-def entries(draw: st.DrawFn, known: list[bytes], files: list[bytes]) -> Entry:
+def entry_of(picks: Picks, known: list[bytes], files: list[bytes]) -> Entry:
     """Give one entry; ``known`` are paths that came before, ``files`` those of them that hard links may mean."""
-    kind = draw(
-        st.sampled_from(
-            ["file"] * 6
-            + ["directory"] * 5
-            + ["symlink"] * 4
-            + ["hardlink"] * 5
-            + ["whiteout"] * 3
-            + ["opaque"] * 2
-            + ["fifo", "device", "root", "aufs"]
-        )
-    )
-    again = st.sampled_from(known) if known else paths()
-    linkable = st.sampled_from(files) if files else paths()
-    path = draw(st.one_of(paths(), paths(), paths(), again))
-    # Only files and directories hold user xattrs on Linux.
-    attributes = draw(said(xattrs=kind in ("file", "directory", "root")))
+    kind = picks.one(KINDS)
     if kind == "whiteout":
-        return whiteout(draw(spellings(draw(st.one_of(again, paths())))))
+        return whiteout(picks.spelling(picks.known(known, others=2)))
     if kind == "opaque":
-        return opaque(draw(st.one_of(st.just(b""), paths(3), again)))
-    if kind == "root":
-        return directory(draw(st.sampled_from([b"./", b"/", b".", b"a/.."])), **attributes)
+        return opaque(picks.one([b"", picks.path(3), picks.known(known)]))
+    path = picks.path() if picks.one(range(4)) else picks.known(known)
     if kind == "aufs":
-        return draw(odd_whiteouts(path))
-    name = draw(spellings(path))
+        return picks.one(odd_whiteouts(path))
+    # Only files and directories hold user xattrs on Linux.
+    attributes = picks.said(xattrs=kind in ("file", "directory", "root"))
+    if kind == "root":
+        return directory(picks.one([b"./", b"/", b".", b"a/.."]), **attributes)
+    name = picks.spelling(path)
     if kind == "directory":
-        return directory(name + draw(st.sampled_from([b"/", b""])), **attributes)
+        return directory(name + picks.one([b"/", b""]), **attributes)
     if kind == "symlink":
-        return symlink(name, draw(link_targets()), **attributes)
+        return symlink(name, picks.link_target(), **attributes)
     if kind == "hardlink":
         # Half of them under names of their own, or later entries would leave few pairs whole.
-        name = draw(st.sampled_from([name, name, b"h", b"b/h", b"a/h"]))
-        return hardlink(name, draw(spellings(draw(st.one_of(linkable, linkable, linkable, paths())))), **attributes)
+        name = picks.one([name, name, b"h", b"b/h", b"a/h"])
+        return hardlink(name, picks.spelling(picks.known(files, others=4)), **attributes)
     if kind == "fifo":
         return fifo(name, **attributes)
     if kind == "device":
-        return draw(st.sampled_from([char(name, 1, 3, **attributes), block(name, 7, 300, **attributes)]))
-    return file(name, draw(st.sampled_from([b"", b"1", b"two", b"3" * 600])), **attributes)
+        return picks.one([char(name, 1, 3, **attributes), block(name, 7, 300, **attributes)])
+    return file(name, picks.one(CONTENTS), **attributes)
 
 
 def without_refusals(stack: Stack, *, keep_dirlinks: bool = False) -> Stack:
@@ -172,7 +175,7 @@ def stacks(draw: st.DrawFn, *, most_layers: int = 5, most_entries: int = 8, keep
     for _ in range(draw(st.integers(1, most_layers))):
         layer: list[Entry] = []
         for _ in range(draw(st.integers(1, most_entries))):
-            entry = draw(entries(known, files))
+            entry = entry_of(Picks(draw(SEEDS)), known, files)
             layer.append(entry)
             plain = b"/".join(reference.normalised(entry.name))
             if plain and b".wh." not in plain:

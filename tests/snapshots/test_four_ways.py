@@ -1,7 +1,7 @@
-"""One tree, four ways: what the kernel's overlayfs shows of the layers, a native snapshot, a copy out of the store, DEST.
+"""One tree, all ways: what the kernel's overlayfs shows of the layers, a native snapshot, a copy out of the store, DEST.
 
 The reference model says what it must be.  ``UNPACK_EXAMPLES=500 pytest tests/snapshots/test_four_ways.py`` looks for new
-stacks of layers.
+stacks of layers; those of all ways but the kernel's are in ``tests/test_model_agrees.py``.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, example, given, note, settings
+from hypothesis import HealthCheck, event, example, given, note, settings
 
-from tests.model import reference
+from tests.model import reference, ways
 from tests.model.strategies import Stack, fit_for, stacks
 from tests.snapshots.namespaces import in_own_mounts
 from tests.support.layoutbuild import write_layout
@@ -22,17 +21,8 @@ from tests.support.probes import can_chown, can_mknod, can_set_user_xattr, needs
 from tests.support.tarbuild import directory, file, hardlink, layer, opaque, symlink, whiteout
 from tests.support.tree import Tree, diff, read
 from unpacker.errors import UnpackError
-from unpacker.image import Image
-from unpacker.layer.rules import Rules
 from unpacker.snapshots.mounting import temporary
-from unpacker.snapshots.native import NativeSnapshotter
 from unpacker.snapshots.overlay import OverlaySnapshotter
-from unpacker.tree.owners import Owners
-from unpacker.tree.probe import umask
-from unpacker.unpacking import unpack
-
-if TYPE_CHECKING:
-    from unpacker.snapshots.base import StoreSnapshotter
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 FIXED = "UNPACK_EXAMPLES" not in os.environ
@@ -46,32 +36,10 @@ PROPERTY = settings(
 )
 
 
-def snapshot(image: Image, snapshotter: StoreSnapshotter) -> str:
-    """Unpack an image into a store; give the name of its last layer."""
-    rules = Rules(owners=Owners(apply=can_chown()), umask=umask())
-    return image.unpack(snapshotter, rules, labels=False)[-1].name
-
-
-def mounted(snapshotter: StoreSnapshotter, name: str) -> Tree:
-    """Mount a snapshot, and read it as anybody would."""
-    with temporary(snapshotter.mounts(name)) as place:
-        return read(place)
-
-
-def ways(layout: Path, place: Path) -> dict[str, Tree]:
+def all_ways(layout: Path, place: Path) -> dict[str, Tree]:
     """Unpack an image in all ways; give the trees by the names of the ways."""
-    image = Image.open(layout)
-    with (
-        OverlaySnapshotter(place / "overlay", sync=False) as overlay,
-        NativeSnapshotter(place / "native", sync=False) as native,
-    ):
-        trees = {
-            "overlay": mounted(overlay, snapshot(image, overlay)),
-            "native": read(native.files(snapshot(image, native))),
-        }
-    unpack(layout, place / "dest", labels=False)
-    unpack(layout, place / "copy", labels=False, store=place / "overlay", sync=False)
-    return {**trees, "dest": read(place / "dest"), "copy": read(place / "copy")}
+    every = [ways.mounted, ways.copy, ways.linked, ways.native, ways.dest]
+    return {way.__name__: way(layout, place).tree for way in every}
 
 
 @pytest.mark.parametrize("name", ["hello", "docker", "zstd", "plain", "multi", "edge", "replaced"])
@@ -79,7 +47,7 @@ def ways(layout: Path, place: Path) -> dict[str, Tree]:
 @in_own_mounts
 def test_every_fixture_is_the_same_four_ways(name: str, tmp_path: Path) -> None:
     """Down to the last attribute."""
-    trees = ways(FIXTURES / name, tmp_path)
+    trees = all_ways(FIXTURES / name, tmp_path)
 
     for way, tree in trees.items():
         assert not diff(trees["dest"], tree), way
@@ -104,12 +72,14 @@ def test_any_stack_of_layers_is_the_same_four_ways() -> None:
         try:
             expected = reference.apply(stack)
         except reference.Refused:
+            event("refused")
             return
+        event("a tree")
         with tempfile.TemporaryDirectory() as place:
             layout = Path(place, "layout")
             write_layout(layout, [layer(*entries) for entries in stack], compression="none")
             try:
-                trees = ways(layout, Path(place))
+                trees = all_ways(layout, Path(place))
             except UnpackError as error:
                 pytest.fail(f"refused: {error}")
         for way, tree in trees.items():
@@ -122,9 +92,8 @@ def test_any_stack_of_layers_is_the_same_four_ways() -> None:
 @in_own_mounts
 def test_what_is_written_through_a_mount_is_a_layer(tmp_path: Path) -> None:
     """Prepared over an image, written to, committed, and copied out: as it was seen through the mount."""
-    image = Image.open(FIXTURES / "edge")
     with OverlaySnapshotter(tmp_path / "store", sync=False) as overlay:
-        parent = snapshot(image, overlay)
+        parent = ways.snapshot(FIXTURES / "edge", overlay)[0]
         with temporary(overlay.prepare("work", parent)) as place:
             root = Path(place)
             (root / "etc/new").write_text("new")
@@ -141,7 +110,7 @@ def test_what_is_written_through_a_mount_is_a_layer(tmp_path: Path) -> None:
             seen = read(root)
         overlay.commit("changed", "work", {"note": "by hand"})
         assert overlay.stat("changed").labels == {"note": "by hand"}
-        assert not diff(seen, mounted(overlay, "changed"))
+        assert not diff(seen, ways.mounted_snapshot(overlay, "changed"))
         with overlay.opened("changed") as stack:
             copied = {name for name, _ in stack.entries()}
         assert copied == {path.split(b"/")[0] for path in seen if path != b"."}

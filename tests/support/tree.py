@@ -81,8 +81,8 @@ def read(root: str | os.PathLike[str], *, ignore_xattrs: Collection[bytes] = HOS
     """Read a tree from disk; what its owner may not read is read all the same, and has its mode again in the end."""
     tree: Tree = {}
     names: defaultdict[tuple[int, int], list[bytes]] = defaultdict(list)
-    with _opened(Path(root)) as top, ExitStack() as lent:
-        tree[b"."] = _node(top, b".", os.stat(top), ignore_xattrs)
+    with _readable_for_now(Path(root)) as about_root, _opened(Path(root)) as top, ExitStack() as lent:
+        tree[b"."] = _node(top, b".", about_root, ignore_xattrs)
         waiting = [b""]
         while waiting:
             parent = waiting.pop()
@@ -102,6 +102,20 @@ def read(root: str | os.PathLike[str], *, ignore_xattrs: Collection[bytes] = HOS
                     else:
                         names[status.st_dev, status.st_ino].append(path)
     return grouped(tree, names.values())
+
+
+@contextmanager
+def _readable_for_now(root: Path) -> Iterator[os.stat_result]:
+    """Let this caller look into the root of a tree, and give its status as it was."""
+    status = os.stat(root)
+    readable = os.access(root, os.R_OK | os.X_OK, effective_ids=True)
+    if not readable:
+        root.chmod(stat.S_IMODE(status.st_mode) | 0o700)
+    try:
+        yield status
+    finally:
+        if not readable:
+            root.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _is_readable(directory: int, name: bytes, status: os.stat_result) -> bool:

@@ -36,7 +36,7 @@ def stage_layer(
     store: Tree,
     rules: Rules,
     *,
-    below: Below | None = None,
+    below: Covered | None = None,
     known: bool = False,
     on_event: OnEvent = ignore,
 ) -> Changes:
@@ -102,7 +102,7 @@ class Stage(Protocol):
     """Stages one layer: `stage_layer`, with all given but what depends on where the layer goes."""
 
     def __call__(
-        self, tree: Tree, store: Tree, rules: Rules, *, below: Below | None, known: bool, first: bool
+        self, tree: Tree, store: Tree, rules: Rules, *, below: Covered | None, known: bool, first: bool
     ) -> Changes:
         """Stage it into an empty tree; ``first`` is False where it has been staged before, without the view."""
 
@@ -140,7 +140,7 @@ def apply_layer(
         made: The tree of this name, and the record, if the layer has been staged there already; the tree is closed.
     """
 
-    def staged(tree: Tree, *, below: Below | None, known: bool, first: bool) -> Changes:
+    def staged(tree: Tree, *, below: Covered | None, known: bool, first: bool) -> Changes:
         with place.tree(b"links") as store:
             changes = stage(tree, store, rules, below=below, known=known, first=first)
         place.discard(b"links")
@@ -151,14 +151,19 @@ def apply_layer(
     with own:
         if changes is None:
             changes = staged(own, below=None, known=below is None, first=True)
-        if below is not None:
-            hides = settle.hidden(own, changes, below, keep_dirlinks=rules.keep_dirlinks)
-        if below is None or settle.agrees(changes, Covered(below, hides)):
+        if below is None:
+            settled(own, hides, changes)
+            return changes
+        hides = settle.hidden(own, changes, below, keep_dirlinks=rules.keep_dirlinks)
+        view = Covered(below, hides)
+        if settle.agrees(changes, view):
+            for path in changes.skipped:
+                view.hide(path)
             settled(own, hides, changes)
             return changes
     place.discard(name)
     with place.tree(name) as own:
-        changes = staged(own, below=Covered(below, hides), known=True, first=False)
+        changes = staged(own, below=view, known=True, first=False)
         settled(own, hides, changes)
     return changes
 
@@ -166,7 +171,7 @@ def apply_layer(
 def bound_stage(layout: Layout, layer: Layer, on_event: OnEvent = ignore) -> Stage:
     """Give the `Stage` of one layer of a layout."""
 
-    def stage(tree: Tree, store: Tree, rules: Rules, *, below: Below | None, known: bool, first: bool) -> Changes:
+    def stage(tree: Tree, store: Tree, rules: Rules, *, below: Covered | None, known: bool, first: bool) -> Changes:
         told = on_event if first else _only_progress(on_event)
         return stage_layer(layout, layer, tree, store, rules, below=below, known=known, on_event=told)
 

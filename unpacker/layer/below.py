@@ -78,6 +78,11 @@ class Hidden:
         """Whether a name in a directory is hidden."""
         return path in self.all or name in self.names.get(path, ())
 
+    def has(self, path: bytes) -> bool:
+        """Whether a path, or one above it, is hidden."""
+        parts = tuple(path.split(b"/"))
+        return any(self.covers(parts[:depth], name) for depth, name in enumerate(parts))
+
 
 class Covered:
     """One directory of the layers below, without what is hidden."""
@@ -108,4 +113,16 @@ class Covered:
 
     def skipped(self, name: bytes) -> bool:
         """See `Below`."""
-        return self.below.skipped(name)
+        return not self._hidden.covers(self.path, name) and self.below.skipped(name)
+
+    def hide(self, path: bytes) -> None:
+        """Hide what has a path, on which there are no symbolic links, from now on and for all that see it."""
+        *parents, last = path.split(b"/")
+        here = self
+        for name in parents:
+            found = here.look(name)
+            if not isinstance(found, Covered):
+                return
+            here = found
+        if here.look(last) is not None:
+            self._hidden.names.setdefault(here.path, set()).add(last)

@@ -192,7 +192,7 @@ class HardLinks:
         place = self._walk.to(parents, make=False)
         if place is None:
             return None
-        if place.own is not None and place.own.path(last) in self._changes.skipped:
+        if self._is_skipped(place, last):
             raise SkippedError
         found = self._walk.look(place, last)
         if isinstance(found, Place):
@@ -200,6 +200,11 @@ class HardLinks:
         if found is None and place.below is not None and place.below.skipped(last):
             raise SkippedError
         return None if found is None else Target(place, last, self._tree)
+
+    def _is_skipped(self, place: Place, name: bytes) -> bool:
+        """Whether the layer's own device of this name could not be made, and nothing has come in its place since."""
+        own = place.own
+        return own is not None and own.path(name) in self._changes.skipped and self._tree.look(own, name) is None
 
     def _link_to(self, target: Target, directory: Directory, name: bytes, entry: Entry) -> None:
         with self._tree.held(directory) as into:

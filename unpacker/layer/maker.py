@@ -44,6 +44,7 @@ class Maker:
         rules: Which owners to set.
         on_loss: Told of each loss, besides the record.
         on_replaced: Told when a directory or a symbolic link has gone: paths may lead elsewhere now.
+        on_skipped: Told of the path of a device that was left out: what is below is replaced all the same.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class Maker:
         rules: Rules,
         on_loss: OnLoss,
         on_replaced: Callable[[], None],
+        on_skipped: Callable[[bytes], None],
     ) -> None:
         self._tree = tree
         self._changes = changes
         self._on_loss = on_loss
         self._on_replaced = on_replaced
+        self._on_skipped = on_skipped
         self.apart = rules.markers is not None
         self.applier = Applier(rules.owners, self.lose, rules.umask, readable=rules.readable)
         self.copier = Copier(Applier(rules.owners.on_host(), self.lose, rules.umask, readable=rules.readable))
@@ -116,7 +119,7 @@ class Maker:
         path = directory.path(name)
         self._tree.remember(_SKIPPED + 3 * len(path))
         self._changes.skipped.add(path)
-        self._changes.whiteouts.append(path)
+        self._on_skipped(path)
         self.lose(LossKind.DEVICE, entry.name, why)
 
     def make(self, directory: Directory, name: bytes, make: Callable[[int], None]) -> None:

@@ -42,6 +42,7 @@ def merge_layer(
 
     def settled(own: Tree, hides: Hidden, _changes: Changes) -> None:
         settle.remove(hides, tree)
+        skipped.difference_update([path for path in skipped if hides and hides.has(path)])
         settle.merge(own, tree)
 
     below = None if empty else Merged(tree, tree.root, skipped)

@@ -66,7 +66,9 @@ def _make_ways(own: Tree, hides: Hidden) -> None:
     """Make the directories in which markers will stand, as far as the layer has nothing else in their place."""
     for path in [*hides.all, *hides.names]:
         node = own.root
-        for name in path:
+        for depth, name in enumerate(path):
+            if hides.covers(path[:depth], name):  # as a whole, by now
+                break
             child = node.children.get(name)
             if child is None:
                 if own.look(node, name) is not None:

@@ -49,7 +49,7 @@ def hidden(own: Tree, changes: Changes, below: Below, *, keep_dirlinks: bool = F
     walk = _Below(Covered(below, found), own)
     for parent in sorted(asked, key=lambda path: (path.count(b"/"), path.replace(b"/", b"\0"))):
         path = tuple(parent.split(b"/")) if parent else ()
-        if _is_void(path, own, walk, keep_dirlinks=keep_dirlinks):
+        if _is_void(path, own, changes, walk, keep_dirlinks=keep_dirlinks):
             continue
         directory = walk.to(path)
         if directory is None:
@@ -59,7 +59,7 @@ def hidden(own: Tree, changes: Changes, below: Below, *, keep_dirlinks: bool = F
             found.all.add(directory.path)
             continue
         for name in names:
-            if directory.look(name) is not None:
+            if directory.look(name) is not None or directory.skipped(name):
                 found.names.setdefault(directory.path, set()).add(name)
     return found
 
@@ -137,7 +137,7 @@ class _Below:
         return found if isinstance(found, Covered) else None
 
 
-def _is_void(path: Path, own: Tree, walk: _Below, *, keep_dirlinks: bool) -> bool:
+def _is_void(path: Path, own: Tree, changes: Changes, walk: _Below, *, keep_dirlinks: bool) -> bool:
     """Whether whiteouts stand below something that their own layer puts in the way of what is below.
 
     That is a file or a symbolic link which the layer itself has in the end (``umoci repack`` writes such whiteouts, and
@@ -147,12 +147,13 @@ def _is_void(path: Path, own: Tree, walk: _Below, *, keep_dirlinks: bool) -> boo
     under = walk.to(())  # where the way so far leads to below
     for depth, name in enumerate(path, 1):
         child = here.children.get(name)
+        skipped = b"/".join(path[:depth]) in changes.skipped
         if child is None:
-            return own.look(here, name) is not None
+            return skipped or own.look(here, name) is not None
         found = None if under is None else under.look(name)
         if isinstance(found, bytes):
             leads_to = walk.to(path[:depth])
-            fresh = child.attributes is not None or child.opaque
+            fresh = child.attributes is not None or child.opaque or skipped
             if fresh and not (keep_dirlinks and leads_to is not None):
                 return True
             under = leads_to

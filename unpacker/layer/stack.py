@@ -211,5 +211,10 @@ class Stack:
         raise NotImplementedError
 
     def skipped(self, name: bytes) -> bool:
-        """See `Below`."""
-        return any(node.path(name) in layer.skipped for layer, node in self.parts)
+        """See `Below`; what an upper layer has of this name, a whiteout too, comes before."""
+        for layer, node in self.parts:
+            if node.path(name) in layer.skipped:
+                return True
+            if layer.look(node, name) is not None:
+                return False
+        return False

@@ -25,7 +25,7 @@ from unpacker.tree.directory import Directory, Memory
 
 if TYPE_CHECKING:
     from unpacker.archive.reader import TarReader
-    from unpacker.layer.below import Below
+    from unpacker.layer.below import Covered
     from unpacker.layer.rules import Rules
     from unpacker.tree.attributes import OnLoss
     from unpacker.tree.directory import Tree
@@ -63,7 +63,7 @@ class Stager:
         store: Tree,
         rules: Rules,
         *,
-        below: Below | None = None,
+        below: Covered | None = None,
         known: bool = False,
         on_loss: OnLoss = _ignore_loss,
     ) -> None:
@@ -84,7 +84,8 @@ class Stager:
             most=self._most,
             directories=rules.limits.entries,
         )
-        self._maker = Maker(tree, self.changes, rules, on_loss, self._forget_places)
+        self._below = below
+        self._maker = Maker(tree, self.changes, rules, on_loss, self._forget_places, self._hide)
         self._links = HardLinks(
             tree, store, walk=self._walk, maker=self._maker, changes=self.changes, refuse=self._refuse, known=known
         )
@@ -201,6 +202,12 @@ class Stager:
         """Forget where paths lead: something on their way may have been replaced."""
         self._places.clear()
         self._places[b""] = self._places[b"."] = self._walk.root
+
+    def _hide(self, path: bytes) -> None:
+        """Let a device that was left out hide what it replaces, from the entry on which asks for it."""
+        self._forget_places()
+        if self._below is not None:
+            self._below.hide(path)
 
     def _take_marker(self, role: Role, path: list[bytes], entry: Entry, reader: TarReader) -> None:
         """Note a whiteout; it hides what is below wherever in its layer it stands (layer.md, Whiteouts)."""
