@@ -10,7 +10,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fuzz.checks import check_refusal
 from fuzz.scratch import remove, scratch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from unpacker.events import Report
 
-Outcome = Tree | Exception
+Before = Literal["nothing", "empty", "full"]
 _FIELDS = {
     LossKind.OWNER: ("uid", "gid"),
     LossKind.XATTR: ("xattrs",),
@@ -77,28 +77,45 @@ def place() -> Iterator[Path]:
         remove(path)
 
 
-def unpacked(path: Path, dest: str = "dest", *, look: bool = True, **options: Any) -> Result:
+def unpacked(
+    path: Path, dest: str = "dest", *, before: Before = "nothing", look: bool = True, **options: Any
+) -> Result:
     """Unpack the layout in a place.
 
     Args:
         path: The place.
         dest: The name of DEST in it.
+        before: What is there before; it is so again if the image is refused.
         look: Whether the tree is read afterwards; a file in it may be of terabytes.
         options: Of `unpacker.unpack`.
     """
+    _fill(path / dest, before)
     store: Path | None = options.get("store")
-    before = {*os.listdir(path), dest} | ({store.name} if store is not None else set())
+    beside = {*os.listdir(path), dest} | ({store.name} if store is not None else set())
     try:
-        report = unpack(path / "layout", path / dest, sync=False, **options)
+        report = unpack(path / "layout", path / dest, sync=False, force=before == "full", **options)
     except (UnpackError, OSError) as error:
-        assert not os.path.lexists(path / dest), f"refused, and something is there: {error!r}"
-        _check_beside(path, before, store)
+        assert _is_as_before(path / dest, before), f"refused, and DEST is another: {error!r}"
+        _check_beside(path, beside, store)
         if isinstance(error, UnpackError):
             check_refusal(error)
         return Result(None, error, None)
     assert (path / dest).is_dir()
-    _check_beside(path, before, store)
+    _check_beside(path, beside, store)
     return Result(read(path / dest) if look else None, None, report)
+
+
+def _fill(dest: Path, before: Before) -> None:
+    if before != "nothing":
+        dest.mkdir()
+    if before == "full":
+        (dest / "old").write_text("old")
+
+
+def _is_as_before(dest: Path, before: Before) -> bool:
+    if before == "nothing":
+        return not os.path.lexists(dest)
+    return os.listdir(dest) == ["old"] * (before == "full")
 
 
 def _check_beside(path: Path, before: set[str], store: Path | None) -> None:

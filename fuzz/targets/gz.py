@@ -17,7 +17,8 @@ from tests.support.compressed import feed, gzip_member
 from unpacker.archive.decompress import decompress
 from unpacker.archive.gzipstream import gunzip, isal_backend, zlib_backend
 from unpacker.archive.pieces import CHUNK, Pieces
-from unpacker.errors import CorruptLayerError, LimitError, UnpackError
+from unpacker.archive.zstdframes import is_skippable
+from unpacker.errors import CorruptLayerError, LimitError, UnpackError, UnsupportedError
 from unpacker.limits import Limits
 
 if TYPE_CHECKING:
@@ -53,7 +54,19 @@ def _check_stream(data: bytes) -> Outcome:
             assert got == expected, f"{backend.error} in pieces of {size}: other bytes"
     if data[:3] == b"\x1f\x8b\x08":
         check_limits(data, expected)
+    elif data[:1] != b"(" and not is_skippable(data):  # which zst looks at
+        _check_other(data)
     return expected
+
+
+def _check_other(data: bytes) -> None:
+    """What is not compressed is passed as it is, and what is in a way that no layer is, refused."""
+    try:
+        found = b"".join(decompress(feed(data, 997), LIMITS))
+    except UnsupportedError as error:
+        check_refusal(error)
+    else:
+        assert found == data
 
 
 def _gunzipped(data: bytes, backend: Backend, size: int) -> Outcome:
@@ -164,6 +177,8 @@ def seeds() -> Iterator[bytes]:
     yield b"\0" + plain + gzip_member(b"", extra=b"xyz", name=b"name", comment=b"comment", checked=True) + bytes(9)
     yield b"\0" + gzip_member(bytes(100_000)) + gzip_member(b"a", level=0) * 3
     yield b"\0" + plain[:-3]
+    yield b"\0plain"
+    yield b"\0BZh91AY&SY"
     chance = Random(2)
     for length in (4, 10, 30, 60, 100):
         yield b"\1" + chance.randbytes(length)
@@ -174,4 +189,6 @@ def mutate(data: bytes, chance: Random) -> bytes:
     return data[:1] + gzip_stream(data[1:]) if data[:1] == b"\0" and chance.random() < 0.7 else data
 
 
-TARGET = Target(check=check, seeds=seeds, mutate=mutate, words=(b"\x1f\x8b\x08\0", b"\x1f\x8b\x08", bytes(8)))
+_WORDS = (b"\x1f\x8b\x08\0", b"\x1f\x8b\x08", bytes(8), b"BZh91AY&SY", b"\xfd7zXZ\0", b"PK\x03\x04", b"LZIP\x01")
+
+TARGET = Target(check=check, seeds=seeds, mutate=mutate, words=_WORDS)

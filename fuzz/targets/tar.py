@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from unpacker.spec.entry import Entry
 
-LIMITS = Limits(entries=40, header_bytes=4096, xattr_bytes=256, sparse_segments=60)
+LIMITS = Limits(entries=12, header_bytes=4096, xattr_bytes=256, sparse_segments=60)
 _SIZES = (1 << 20, 512, 700, 13)
 _ALLOWED = (CorruptLayerError, UnsafeEntryError, LimitError)
 

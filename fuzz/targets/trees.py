@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fuzz.arena import place, unpacked
+from fuzz.arena import Before, place, unpacked
 from fuzz.choices import Choices
 from fuzz.target import Target
 from tests.model import reference
@@ -45,13 +45,14 @@ if TYPE_CHECKING:
 
 _NAMES = [*USUAL_NAMES * 5, *ODD_NAMES, b"..", b".", b"", b"n" * 255, b"n" * 256, b".wh.x", b".wh..wh.aufs"]
 _BEFORE = (b"", b"", b"", b"", b"/", b"../", b"./", b"../../../", b"c/../")
+_BEFORE_DEST: tuple[Before, ...] = ("nothing", "nothing", "nothing", "nothing", "empty", "empty", "full", "full")
 _DATA = (b"", b"1", b"two", b"3" * 600, bytes(5000) + b"end")
 
 
 def check(data: bytes) -> None:
     """Make layers of some bytes, and unpack them in the way that the first byte says."""
     choices = Choices(data)
-    how = choices.byte()
+    how, more = choices.byte(), choices.byte()
     keep_dirlinks, by_store, damaged = bool(how & 1), bool(how & 2), how & 0x1C == 0x1C
     stack = _stack(choices)
     if how & 0xE0:  # mostly what can be unpacked, so that trees are compared and not refusals
@@ -70,9 +71,17 @@ def check(data: bytes) -> None:
             built.flip(digest, choices.below(built.blob_path(digest).stat().st_size))
             _check_damage(path, keep_dirlinks=keep_dirlinks, store=store)
             return
+        options: dict[str, Any] = {
+            "before": _BEFORE_DEST[more & 7],
+            "keep_dirlinks": keep_dirlinks,
+            "labels": bool(how & 16),
+            "owner": "self" if more & 0x38 == 0x38 else "auto",
+            "link": by_store and bool(more & 0x40),
+        }
+        ignored = ("uid", "gid") if options["owner"] == "self" or not can_chown() else ()
         for dest in ("dest", "again") if by_store else ("dest",):
-            got = unpacked(path, dest, keep_dirlinks=keep_dirlinks, labels=bool(how & 16), store=store)
-            _compare(expected, got.error or got.tree or {}, stack)
+            got = unpacked(path, dest, store=store, **options)
+            _compare(expected, got.error or got.tree or {}, stack, ignored)
 
 
 def _check_damage(path: Path, *, keep_dirlinks: bool, store: Path | None) -> None:
@@ -80,13 +89,13 @@ def _check_damage(path: Path, *, keep_dirlinks: bool, store: Path | None) -> Non
     assert isinstance(got.error, DigestMismatchError | SizeMismatchError), f"a damaged blob: {got}"
 
 
-def _compare(expected: Tree | str, got: Tree | Exception, stack: Stack) -> None:
+def _compare(expected: Tree | str, got: Tree | Exception, stack: Stack, ignored: tuple[str, ...] = ()) -> None:
     shown = "\n".join(f"layer {number}: {entries}" for number, entries in enumerate(stack))
     if isinstance(expected, str) or isinstance(got, Exception):
         assert isinstance(expected, str), f"refused: {got!r}; the model makes a tree\n{shown}"
         assert isinstance(got, UnpackError), f"the model refuses: {expected}; here {got!r}\n{shown}"
         return
-    differences = diff(expected, got, ignore=() if can_chown() else ("uid", "gid"))
+    differences = diff(expected, got, ignore=ignored)
     assert not differences, "\n".join([*differences, shown])
 
 
@@ -151,7 +160,7 @@ def seeds() -> Iterator[bytes]:
     """Give decisions at random, the same ones each time, for each way to unpack."""
     chance = Random(5)
     for how in range(32):
-        yield bytes([how | 0x20]) + chance.randbytes(chance.choice((10, 30, 60, 120, 200)))
+        yield bytes([how | 0x20, chance.randrange(256)]) + chance.randbytes(chance.choice((10, 30, 60, 120, 200)))
 
 
 TARGET = Target(check=check, seeds=seeds, longest=300)
