@@ -106,6 +106,24 @@ def test_nobody_gets_all_but_owners_and_devices(good: Tree) -> None:
 
 
 @needs_nobody
+@pytest.mark.parametrize("mask", ["777", "700", "300", "077"])
+def test_a_umask_takes_no_right_that_the_work_needs(mask: str) -> None:
+    """Root has it all the same.  Whatever the mask, the tree is one; what is made for it is closed to others."""
+    with place() as path:
+        trees = []
+        for name, before in (("a/b/dest", ["sh", "-c", f'umask {mask} && exec "$@"', "sh"]), ("usual", [])):
+            python = nobodys_python()
+            assert python is not None
+            words = command("-q", f"--store={path}/{name[0]}-store", path / "layout", path / name, python=python)
+            done = run_as_nobody([*before, *words], check=False)
+
+            assert (done.returncode, done.stderr) == (0, "")
+            trees.append(read(path / name))
+        assert diff(*trees) == []
+        assert (path / "a/b").stat().st_mode & 0o777 == 0o777 & ~(int(mask, 8) & 0o077)
+
+
+@needs_nobody
 def test_losses_are_said_by_kind_in_one_line_each() -> None:
     """With their number and an example; in JSON as well, and not at all if nobody wants to hear of them."""
     with place() as path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from itertools import pairwise
 
 from unpacker.cli import signals, streams
@@ -11,7 +12,7 @@ from unpacker.cli import signals, streams
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from unpacker.cli.failures import Failure
     from unpacker.cli.parser import Parser
@@ -34,7 +35,7 @@ def run(parser: Parser, argv: Sequence[str] | None = None) -> int:
     """Read the arguments, do what they say, give the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with signals.stoppable():
+        with signals.stoppable(), _rights_to_what_is_made():
             arguments = parser.parse_args(words)
             return _dispatch(arguments)
     except SystemExit as done:  # --help, --version
@@ -44,6 +45,20 @@ def run(parser: Parser, argv: Sequence[str] | None = None) -> int:
     except BaseException as error:  # noqa: BLE001 -- here is where every error ends
         with signals.deaf():
             return _fail(error, program=parser.prog, as_json=_asks_for_json(words))
+
+
+@contextmanager
+def _rights_to_what_is_made() -> Iterator[None]:
+    """Keep the umask from taking the owner's own rights: the work goes on in directories that were made just now.
+
+    Of the whole process, which the command line may do and the library may not.
+    """
+    before = os.umask(0o077)
+    os.umask(before & 0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:
