@@ -34,9 +34,11 @@ FULL = SnapshotRecord(
     losses={"owner": 2, "mtime": 1},
 )
 LEAST = SnapshotRecord(name="key", kind=Kind.ACTIVE, parent=None, created=0, updated=0)
+EARLY = LEAST.changed(created=-31_000_000_000 * 10**9)
+"""Of the year 987."""
 
 
-@pytest.mark.parametrize("record", [FULL, LEAST], ids=["full", "least"])
+@pytest.mark.parametrize("record", [FULL, LEAST, EARLY], ids=["full", "least", "early"])
 def test_what_is_written_is_read_again(record: SnapshotRecord) -> None:
     assert SnapshotRecord.parse(record.as_json(), "here") == record
 

@@ -126,7 +126,8 @@ class SnapshotRecord(Record):
 def to_text(time: int) -> str:
     """Give a time (nanoseconds since 1970) as RFC 3339 has it, in UTC."""
     seconds, nanoseconds = divmod(time, _SECOND)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+    # Not by strftime, whose years before 1000 have fewer than four digits on Linux.
+    return f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()}.{nanoseconds:09d}Z"
 
 
 def from_text(value: Value) -> int:
