@@ -14,7 +14,6 @@ from unpacker.errors import DestinationError, UnpackError
 from unpacker.events import Event, LayerReused, LossKind, Lost, OnEvent, Waiting, Warned, ignore
 from unpacker.image import label
 from unpacker.layer.changes import Losses
-from unpacker.output.directory import Rootfs
 from unpacker.snapshots import merged
 from unpacker.snapshots.catalog import opened
 from unpacker.tree import subvolume
@@ -34,6 +33,21 @@ if TYPE_CHECKING:
 _NAME = b"merged"
 
 
+class Stored:
+    """What came out of a store: a tree, and what is to be told of it.
+
+    The names are those of `unpacker.output.directory.Rootfs`, which comes with all that stages layers: half of the time
+    of a run in which there is nothing to stage.
+    """
+
+    def __init__(self, name: bytes, tree: Tree, losses: Losses, records: Sequence[SnapshotRecord]) -> None:
+        self.name = name
+        self.tree = tree
+        self.losses = losses
+        self.entries = sum(record.entries for record in records)
+        self.tar_bytes = sum(record.tar_bytes for record in records)
+
+
 def build_from_store(
     image: Image,
     snapshotter: StoreSnapshotter,
@@ -44,7 +58,7 @@ def build_from_store(
     link: bool = False,
     labels: bool = True,
     on_event: OnEvent = ignore,
-) -> Rootfs:
+) -> Stored:
     """Unpack an image into a store, and copy its tree from there; the caller closes the tree that comes out.
 
     Args:
@@ -106,7 +120,7 @@ class _Copying:
 
     # -- the whole tree by one call ------------------------------------------------------------------------------------
 
-    def again(self, *, labels: bool) -> Rootfs | None:
+    def again(self, *, labels: bool) -> Stored | None:
         """Copy the tree that an earlier run has kept, if nothing else is to be done; this takes no lock."""
         name = str(self._image.layers[-1].chain_id)
         if not merged.is_there(self._snapshotter.catalog, name):
@@ -128,7 +142,7 @@ class _Copying:
             )
         return self._adopted(found)
 
-    def at_once(self) -> Rootfs | None:
+    def at_once(self) -> Stored | None:
         """Copy the tree that is kept, or make and keep it first; None where trees cannot be copied whole.
 
         Of several processes one makes it, and the others wait.
@@ -190,7 +204,7 @@ class _Copying:
                 self._on_event(Warned(message=f"{catalog.root}: the merged tree is not kept: {error}"))
         return made
 
-    def _adopted(self, found: merged.Merged) -> Rootfs:
+    def _adopted(self, found: merged.Merged) -> Stored:
         """Give the copy in the workspace, all of which has its attributes but the root."""
         tree = Tree(os.open(_NAME, OPEN_DIRECTORY, dir_fd=self._workspace.descriptor))
         status = os.fstat(tree.descriptor(tree.root))
@@ -199,11 +213,11 @@ class _Copying:
         self._losses = Losses()
         self._losses.counts = {LossKind(kind): count for kind, count in found.losses.items()}
         self._losses.samples = {LossKind(kind): sample for kind, sample in found.samples.items()}
-        return self._rootfs(tree)
+        return self._stored(tree)
 
     # -- file by file --------------------------------------------------------------------------------------------------
 
-    def file_by_file(self, dest: str, *, link: bool) -> Rootfs:
+    def file_by_file(self, dest: str, *, link: bool) -> Stored:
         """Copy each file; directories wait for their attributes then."""
         tree = self._workspace.tree(_NAME)
         if self._rules.memory is not None:
@@ -219,22 +233,20 @@ class _Copying:
         except BaseException:
             tree.close()
             raise
-        return self._rootfs(tree)
+        return self._stored(tree)
 
     def _copy(self, tree: Tree, losses: Losses, *, link: bool = False) -> Applier:
         """Copy what the layers add up to into an empty tree; give what gives directories their attributes."""
         from unpacker.layer.clone import clone  # noqa: PLC0415 -- not to copy a whole tree
         from unpacker.tree.copy import Copier  # noqa: PLC0415 -- as above
 
+        if self._rules.memory is not None:
+            tree.share(self._rules.memory)
         applier = Applier(self._rules.owners.on_host(), losses.add, self._rules.umask)
         if self._records:
             with self._snapshotter.opened(self._records[-1].name) as stack:
                 clone(stack, tree, Copier(applier), link=link)
         return applier
 
-    def _rootfs(self, tree: Tree) -> Rootfs:
-        rootfs = Rootfs(_NAME, tree)
-        rootfs.losses = self._losses
-        rootfs.entries = sum(record.entries for record in self._records)
-        rootfs.tar_bytes = sum(record.tar_bytes for record in self._records)
-        return rootfs
+    def _stored(self, tree: Tree) -> Stored:
+        return Stored(_NAME, tree, self._losses, self._records)

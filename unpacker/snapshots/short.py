@@ -7,7 +7,6 @@ layers; names like ``l/kq3zv`` do not before a hundred, and overlayfs follows th
 from __future__ import annotations
 
 import os
-from base64 import b32encode
 from contextlib import suppress
 from hashlib import sha256
 
@@ -19,6 +18,8 @@ _SHORTEST, _LONGEST = 5, 52
 
 def short_name(root: str, path: str) -> str:
     """Give another name of a directory of the store: the same each time, made if it is not there."""
+    from base64 import b32encode  # noqa: PLC0415 -- only mounts of many layers need it
+
     links = os.path.join(root, LINKS)
     with suppress(FileExistsError):
         os.mkdir(links, WORKING_MODE)
