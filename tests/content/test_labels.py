@@ -143,6 +143,33 @@ def test_a_link_planted_in_a_layout_is_not_written_through(store: LabelStore, tm
     assert outside.read_text() == "canary" if outside.is_file() else list(outside.iterdir()) == []
 
 
+@pytest.mark.parametrize("act", ["change", "remove", "sweep"])
+def test_a_link_that_takes_the_place_of_the_directory_leads_the_lock_nowhere(
+    act: str, store: LabelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write to the layout can put one there at any moment, such as when the directory has just been opened."""
+    store.set(BLOB, {"a": "1"})
+    (tmp_path / "outside").mkdir()
+    acquire = Lock.acquire
+
+    def late(self: Lock, wait: float = 0.0) -> Lock:
+        (tmp_path / "labels").rename(tmp_path / "before")
+        (tmp_path / "labels").symlink_to("outside")
+        return acquire(self, wait)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lock, "acquire", late)
+        if act == "change":
+            store.change(BLOB, lambda _: {"a": "2"})
+        elif act == "remove":
+            store.remove(BLOB)
+        else:
+            store.sweep()
+
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert (tmp_path / "before/.lock").read_bytes().strip() == b""
+
+
 def test_a_file_left_by_a_killed_writer_is_replaced(store: LabelStore, tmp_path: Path) -> None:
     store.set(BLOB, {"first": "1"})
     (tmp_path / "outside").write_text("canary")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.tree.support import needs_hidden_proc, opened, run_without_proc
 from unpacker.errors import LockedError
 from unpacker.tree.lock import FOREVER, Holder, Lock
 
@@ -110,6 +112,38 @@ def test_one_thread_may_let_go_of_what_another_took(path: str) -> None:
 def test_who_waits_for_ever_for_itself_is_told(path: str) -> None:
     with lock(path).acquire(), pytest.raises(LockedError):
         lock(path).acquire(FOREVER)
+
+
+def test_a_lock_in_an_open_directory_is_where_it_was_opened(tmp_path: Path) -> None:
+    """Not behind a link that has taken its place since; errors call it by the path that it had."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "here").mkdir()
+    path = str(tmp_path / "here/lock")
+    with opened(tmp_path / "here") as directory:
+        (tmp_path / "here").rename(tmp_path / "moved")
+        (tmp_path / "here").symlink_to("outside")
+        with Lock(path, where="store", what="thing", directory=directory).acquire() as held:
+            assert held.holder().pid == os.getpid()
+            with pytest.raises(LockedError):
+                lock(str(tmp_path / "moved/lock")).acquire()
+        (tmp_path / "moved/lock").unlink()
+        (tmp_path / "moved").rmdir()
+        with pytest.raises(FileNotFoundError) as raised:
+            Lock(path, where="store", what="thing", directory=directory).acquire()
+    assert raised.value.filename == path
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+@needs_hidden_proc
+def test_without_proc_a_lock_is_where_its_path_leads(tmp_path: Path) -> None:
+    program = """
+        import os
+        from unpacker.tree.lock import Lock
+        directory = os.open(".", os.O_RDONLY)
+        with Lock("lock", where="store", what="thing", directory=directory) as held:
+            print(held.holder().pid == os.getpid(), os.listdir())
+    """
+    assert run_without_proc(textwrap.dedent(program), tmp_path).stdout == "True ['lock']\n"
 
 
 def test_letting_go_twice_does_no_harm(path: str) -> None:

@@ -109,7 +109,7 @@ class LabelStore:
                 directory("labels", root, make=True) as top,
                 directory(algorithm, top, make=True) as parent,
             ):
-                with self._lock():
+                with self._lock(top):
                     found = self._change(digest, change, parent, f"{encoded}.json")
                     self._unwritten.pop(digest, None)
                 os.fsync(parent)  # Outside of the lock: others need not wait for the disk twice.
@@ -166,7 +166,7 @@ class LabelStore:
             directory(self._root) as root,
             directory("labels", root) as top,
             directory(algorithm, top) as parent,
-            self._lock(),
+            self._lock(top),
             suppress(FileNotFoundError),
         ):
             os.unlink(f"{encoded}.json", dir_fd=parent)
@@ -174,7 +174,7 @@ class LabelStore:
     def sweep(self) -> int:
         """Remove what killed writers left; give how many files that were."""
         try:
-            with directory(self._root) as root, directory("labels", root) as top, self._lock():
+            with directory(self._root) as root, directory("labels", root) as top, self._lock(top):
                 swept = 0
                 for algorithm in os.listdir(top):
                     with suppress(NotADirectoryError), directory(algorithm, top) as parent:
@@ -190,9 +190,9 @@ class LabelStore:
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
 
-    def _lock(self) -> Lock:
-        lock = Lock(os.path.join(self._root, "labels", ".lock"), where=self._root, what="the lock of the labels")
-        return lock.acquire(_PATIENCE)
+    def _lock(self, top: int) -> Lock:
+        path = os.path.join(self._root, "labels", ".lock")
+        return Lock(path, where=self._root, what="the lock of the labels", directory=top).acquire(_PATIENCE)
 
     def _path(self, digest: Digest) -> str:
         algorithm, encoded = digest.path_parts

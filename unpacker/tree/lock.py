@@ -7,6 +7,7 @@ holder who removes the whole directory around it may take it along: those who wa
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -45,10 +46,13 @@ class Lock:
         path: The file, whose directory must be there.
         where: The store or the layout that it belongs to, for the error.
         what: What it guards, for the error.
+        directory: A descriptor of its directory, which stays open until it is released.  It is looked for in there, so
+            that a link that has taken the place of the directory meanwhile leads nowhere.
     """
 
-    def __init__(self, path: str, *, where: str, what: str) -> None:
-        self._path = path
+    def __init__(self, path: str, *, where: str, what: str, directory: int | None = None) -> None:
+        self._path = path if directory is None else _beneath(directory, path)
+        self._shown = path
         self._where = where
         self._what = what
         self._lock: BaseFileLock | None = None
@@ -70,7 +74,7 @@ class Lock:
         # Not bound to a thread: what one thread opens, another may close.
         lock = FileLock(self._path, thread_local=False, fallback_to_soft=False, poll_interval=_POLL)
         try:
-            lock.acquire(timeout=0)
+            self._take(lock, 0)
         except Timeout:
             if not wait:
                 raise self._error() from None
@@ -81,12 +85,20 @@ class Lock:
                     holder = self.holder()
                 on_wait(holder)
             try:
-                lock.acquire(timeout=wait)
+                self._take(lock, wait)
             except (Timeout, RuntimeError):  # The latter: this very thread holds it, so that it would wait for ever.
                 raise self._error() from None
         self._lock = lock
         self._sign(f"{os.getpid()} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n")
         return self
+
+    def _take(self, lock: BaseFileLock, wait: float) -> None:
+        try:
+            lock.acquire(timeout=wait)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._shown) from error
 
     def release(self) -> None:
         """Let go; more than once does no harm."""
@@ -128,6 +140,18 @@ class Lock:
     def _error(self) -> LockedError:
         holder = self.holder()
         return LockedError(where=self._where, what=self._what, pid=holder.pid, since=holder.since)
+
+
+def _beneath(directory: int, path: str) -> str:
+    """Give a path to the file in an open directory; where no /proc is mounted, the path as it is.
+
+    Raises:
+        FileNotFoundError: The directory has been removed, and filelock would make another one.
+    """
+    if not os.fstat(directory).st_nlink:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    place = f"/proc/self/fd/{directory}"
+    return os.path.join(place if os.path.isdir(place) else os.path.dirname(path), os.path.basename(path))
 
 
 def _open_no_link(path: str, flags: int) -> int:
