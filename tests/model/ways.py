@@ -1,4 +1,4 @@
-"""The ways in which an image becomes a tree: a layout goes in, the tree and the counted losses come out.
+"""The ways in which an image becomes a tree: an image goes in, the tree and the counted losses come out.
 
 Each of them makes one directory in an empty one that it is given, and for all that are by way of one, a store.  What
 cannot be unpacked is `refused` in all of them, and leaves nothing but the store, which is as good as new.
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from unpacker.snapshots.base import StoreSnapshotter
 
-    Way = Callable[[Path, Path, bool], "Made"]
-    """From a layout, a directory to work in, and whether links to directories are kept."""
+    Way = Callable[[str | Path, Path, bool], "Made"]
+    """From an image, a directory to work in, and whether links to directories are kept."""
 
 
 class Made(NamedTuple):
@@ -41,39 +41,39 @@ class Made(NamedTuple):
     losses: Mapping[LossKind, int]
 
 
-def dest(layout: Path, place: Path, keep_dirlinks: bool = False) -> Made:
+def dest(source: str | Path, place: Path, keep_dirlinks: bool = False) -> Made:
     """Unpack straight to DEST: the layers are merged."""
-    report = unpack(layout, place / "dest", labels=False, keep_dirlinks=keep_dirlinks)
+    report = unpack(source, place / "dest", labels=False, keep_dirlinks=keep_dirlinks)
     return Made(read(place / "dest"), report.losses)
 
 
-def copy(layout: Path, place: Path, keep_dirlinks: bool = False) -> Made:
+def copy(source: str | Path, place: Path, keep_dirlinks: bool = False) -> Made:
     """Unpack by way of a store: the layers stay apart, and DEST is a copy of what they add up to."""
     store = place / "overlay"
-    report = unpack(layout, place / "copy", labels=False, keep_dirlinks=keep_dirlinks, store=store, sync=False)
+    report = unpack(source, place / "copy", labels=False, keep_dirlinks=keep_dirlinks, store=store, sync=False)
     return Made(read(place / "copy"), report.losses)
 
 
-def linked(layout: Path, place: Path, keep_dirlinks: bool = False) -> Made:
+def linked(source: str | Path, place: Path, keep_dirlinks: bool = False) -> Made:
     """Do the same, with hard links into the store for a copy."""
     store = place / "overlay"
     report = unpack(
-        layout, place / "linked", labels=False, keep_dirlinks=keep_dirlinks, store=store, link=True, sync=False
+        source, place / "linked", labels=False, keep_dirlinks=keep_dirlinks, store=store, link=True, sync=False
     )
     return Made(read(place / "linked"), report.losses)
 
 
-def native(layout: Path, place: Path, keep_dirlinks: bool = False) -> Made:
+def native(source: str | Path, place: Path, keep_dirlinks: bool = False) -> Made:
     """Unpack into a store of whole trees, and look at the last of them where it lies."""
     with NativeSnapshotter(place / "native", sync=False) as snapshotter:
-        name, losses = snapshot(layout, snapshotter, keep_dirlinks=keep_dirlinks)
+        name, losses = snapshot(source, snapshotter, keep_dirlinks=keep_dirlinks)
         return Made(as_meant(read(snapshotter.files(name))), losses)
 
 
-def mounted(layout: Path, place: Path, keep_dirlinks: bool = False) -> Made:
+def mounted(source: str | Path, place: Path, keep_dirlinks: bool = False) -> Made:
     """Unpack into a store of layers, and let the kernel put them together; for a mount namespace of one's own."""
     with OverlaySnapshotter(place / "overlay", sync=False) as snapshotter:
-        name, losses = snapshot(layout, snapshotter, keep_dirlinks=keep_dirlinks)
+        name, losses = snapshot(source, snapshotter, keep_dirlinks=keep_dirlinks)
         return Made(mounted_snapshot(snapshotter, name), losses)
 
 
@@ -84,13 +84,13 @@ def mounted_snapshot(snapshotter: StoreSnapshotter, name: str) -> Tree:
 
 
 def snapshot(
-    layout: Path, snapshotter: StoreSnapshotter, *, keep_dirlinks: bool = False
+    source: str | Path, snapshotter: StoreSnapshotter, *, keep_dirlinks: bool = False
 ) -> tuple[str, Mapping[LossKind, int]]:
     """Unpack an image into a store; give the name of its last layer, and what was lost of all of them."""
     with snapshotter.catalog.staging() as place:
         owners = Owners(apply=may_chown(place.descriptor))
     rules = Rules(owners=owners, umask=umask(), keep_dirlinks=keep_dirlinks)
-    records = Image.open(layout).unpack(snapshotter, rules, labels=False)
+    records = Image.open(source).unpack(snapshotter, rules, labels=False)
     losses: Counter[LossKind] = Counter()
     for record in records:
         losses.update({LossKind(kind): count for kind, count in record.losses.items()})
@@ -108,7 +108,7 @@ def as_meant(tree: Tree) -> Tree:
     return {path: replace(node, mode=mode, xattrs=xattrs) for path, (node, mode, xattrs) in found.items()}
 
 
-def made_or_refused(way: Way, layout: Path, place: Path, *, keep_dirlinks: bool = False) -> Made | str:
+def made_or_refused(way: Way, source: str | Path, place: Path, *, keep_dirlinks: bool = False) -> Made | str:
     """Go one way; give what came of it, or why nothing did.
 
     Raises:
@@ -116,7 +116,7 @@ def made_or_refused(way: Way, layout: Path, place: Path, *, keep_dirlinks: bool 
     """
     before = set(os.listdir(place))
     try:
-        made = way(layout, place, keep_dirlinks)
+        made = way(source, place, keep_dirlinks)
     except (UnpackError, OSError) as error:
         left = set(os.listdir(place)) - before
         assert left <= {"overlay", "native"}, f"a refusal leaves nothing behind: {left}"
