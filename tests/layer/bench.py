@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.support.tree import Tree as ReadTree
     from unpacker.events import LossKind
-    from unpacker.layer.below import Below
+    from unpacker.layer.below import Covered
     from unpacker.layer.changes import Changes
     from unpacker.layer.markers import Markers
 
@@ -84,7 +84,7 @@ class Bench:
 
     # -- one layer ---------------------------------------------------------------------------------------------------
 
-    def stage(self, *entries: Entry | bytes, below: Below | None = None, known: bool = False) -> Stager:
+    def stage(self, *entries: Entry | bytes, below: Covered | None = None, known: bool = False) -> Stager:
         """Stage entries into a tree that can be looked at with `staged`; the stager has the record."""
         self.discard(b"staged")
         with self.tree(b"staged") as tree, self.tree(b"store") as store:
@@ -106,7 +106,7 @@ class Bench:
         archive = layer(*entries)
         self.times = 0
 
-        def stage(tree: Tree, store: Tree, rules: Rules, *, below: Below | None, known: bool, first: bool) -> Changes:
+        def stage(tree: Tree, store: Tree, rules: Rules, *, below: Covered | None, known: bool, first: bool) -> Changes:
             self.times += 1
             said = self.losses if first else []  # the second time it says the same again
             stager = Stager(tree, store, rules, below=below, known=known, on_loss=lambda *loss: said.append(loss))

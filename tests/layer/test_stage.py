@@ -32,7 +32,7 @@ from tests.support.tarbuild import (
 from tests.support.tree import diff, read
 from unpacker.archive.reader import TarReader
 from unpacker.errors import CorruptLayerError, InLayerError, LimitError, UnpackError, UnsafeEntryError
-from unpacker.layer.below import Merged
+from unpacker.layer.below import Covered, Hidden, Merged
 from unpacker.layer.stage import Stager
 from unpacker.limits import Limits
 from unpacker.tree.directory import Tree
@@ -47,8 +47,8 @@ def bench(quick_path: Path) -> Iterator[Bench]:
         yield made
 
 
-def view(bench: Bench) -> Merged:
-    return Merged(bench.merged, bench.merged.root, set())
+def view(bench: Bench) -> Covered:
+    return Covered(Merged(bench.merged, bench.merged.root, set()), Hidden())
 
 
 # -- without a view ----------------------------------------------------------------------------------------------------
