@@ -7,7 +7,7 @@ import time
 from fuzz.target import Target
 from unpacker.errors import quoted
 
-_MOST = 200  # times 16 MiB
+_MOST = 50  # times 16 MiB
 
 
 def check(data: bytes) -> None:

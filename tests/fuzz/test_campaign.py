@@ -100,6 +100,7 @@ def test_memory_beyond_the_limit_is_found(tmp_path: Path) -> None:
     result = _run(tmp_path, b"memory", memory=400)
 
     assert result.finding is not None
+    assert "out-of-memory" in result.finding
 
 
 @needs_atheris
