@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unpacker.errors import UnsafeEntryError
 from unpacker.events import LossKind
 from unpacker.spec.entry import Entry, Kind
+from unpacker.tree import links
 from unpacker.tree.attributes import Applier
 from unpacker.tree.copy import Copier
 from unpacker.tree.data import HoleWriter, may_have_holes, write_all
@@ -90,7 +91,7 @@ class Maker:
         """Make a symbolic link; where it leads to is nobody's business, as nothing here follows it."""
         if not 0 < len(entry.link) <= _LINK_MOST:
             raise UnsafeEntryError(f"a symbolic link with a target of {len(entry.link)} bytes")
-        self.make(directory, name, lambda at: os.symlink(entry.link, name, dir_fd=at))
+        self.make(directory, name, lambda at: links.symlink(entry.link, at, name))
         self.applier.special(self._tree.descriptor(directory), name, entry)
 
     def node(self, directory: Directory, name: bytes, entry: Entry) -> None:

@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from unpacker.spec.entry import Entry, Kind
+from unpacker.tree import links
 from unpacker.tree.attributes import KEPT_MODE
 from unpacker.tree.clone import copy_range, reflink
 
@@ -126,7 +127,7 @@ class Copier:
             self._copy_file(source, name, directory, new, entry, renamed, status)
             return
         if entry.kind is Kind.SYMLINK:
-            os.symlink(os.readlink(name, dir_fd=source), new, dir_fd=directory)
+            links.symlink(os.readlink(name, dir_fd=source), directory, new)
         else:
             os.mknod(new, status.st_mode & ~0o7000, status.st_rdev, dir_fd=directory)
         entry.xattrs = xattrs(os.fsencode(f"/proc/self/fd/{source}/") + name, renamed)
