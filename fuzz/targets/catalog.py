@@ -51,7 +51,7 @@ def _files() -> tuple[str, ...]:
 @cache
 def _names() -> tuple[str, ...]:
     with open_snapshotter(_pristine(), sync=False) as store:
-        return tuple(sorted({info.name for info in store.walk()}, key=lambda name: name in _KEYS, reverse=True))
+        return tuple(sorted({info.name for info in store.walk()}, key=lambda name: (name not in _KEYS, name)))
 
 
 def check(data: bytes) -> None:
