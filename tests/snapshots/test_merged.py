@@ -548,6 +548,46 @@ def test_an_unpack_that_is_killed_at_any_step(layout: Path, tmp_path: Path, monk
 
 
 @needs_btrfs
+@in_own_mounts
+def test_a_power_cut_leaves_what_is_whole(layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each call that writes something down: the disk, as it is then, has a whole tree or none."""
+    place = mounted_btrfs(tmp_path, "128M")
+    image = Image.open(layout)
+    with open_snapshotter(place / "store", create=True) as snapshots:
+        image.unpack(snapshots, labels=False)
+    cuts: list[Path] = []
+
+    def cutting(call: Callable[..., object]) -> Callable[..., object]:
+        def cut(*values: object, **given: object) -> object:
+            done = call(*values, **given)
+            cuts.append(tmp_path / f"cut {len(cuts)}")
+            subprocess.run(["cp", "--sparse=always", tmp_path / "btrfs", cuts[-1]], check=True)
+            return done
+
+        return cut
+
+    with monkeypatch.context() as patch:
+        for module, name in ((subvolume, "_ask"), (os, "rename"), (os, "fsync")):
+            patch.setattr(module, name, cutting(getattr(module, name)))
+        unpack(layout, place / "dest", store=place / "store", labels=False)
+    expected = read(place / "dest")
+    subprocess.run(["umount", place], check=True)
+
+    found = set()
+    for cut in cuts:
+        subprocess.run(["mount", "-o", "loop", cut, place], check=True)
+        with open_snapshotter(place / "store") as snapshots:
+            assert check(snapshots).faults == ()
+        found.add(len(kept(place / "store")))
+        if (place / "dest").exists():
+            assert diff(expected, read(place / "dest")) == []
+        assert diff(expected, read_stored(layout, place, "next")) == []
+        subprocess.run(["umount", place], check=True)
+        cut.unlink()
+    assert found == {0, 1}
+
+
+@needs_btrfs
 @needs_nobody
 @in_own_mounts
 def test_a_user_without_privilege_has_all_of_it(layout: Path, tmp_path: Path) -> None:
