@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SERIES: dict[str, tuple[str, ...]] = {
     "entries": ("entries-10000", "entries-100000", "entries-1000000"),
-    "layers": ("layers-1-of-50000", "layers-10-of-50000", "layers-100-of-50000"),
+    "layers": ("layers-1", "layers-10", "layers-100"),
+    "shared": ("shared-by-1", "shared-by-10", "shared-by-100"),
     "opaque": ("opaque-base", "opaque"),
     "whiteouts": ("whiteouts-base", "whiteouts", "whiteouts-twice"),
 }
@@ -45,6 +46,7 @@ def measure(cache: Cache, on: Path, number_of_rounds: int, series: Iterable[str]
         series: Which of them.
     """
     found: dict[str, object] = {}
+    load = machine.load()
     for name in series:
         with place.workspace(on) as workspace:
             contenders, images = [], {}
@@ -59,7 +61,13 @@ def measure(cache: Cache, on: Path, number_of_rounds: int, series: Iterable[str]
             for image_name, why in failed.items():
                 print(f"  {image_name}: {why}", file=sys.stderr)
             found[name] = [_point(result, images[result.name]) for result in results]
-    return {"place": where.description, "rounds": number_of_rounds, "machine": machine.facts(), "series": found}
+    return {
+        "place": where.description,
+        "rounds": number_of_rounds,
+        "machine": machine.facts(),
+        "load": [load, machine.load()],
+        "series": found,
+    }
 
 
 def _point(result: Result, image: Image) -> dict[str, object]:

@@ -18,6 +18,8 @@ IN_A_DIRECTORY = 20
 """Entries of a directory, and directories of a directory, whatever the size of the whole."""
 TOTAL = 50_000
 """Entries that are shared out among layers."""
+EACH = 5_000
+"""Entries of each layer, where the image grows with their number."""
 TOUCHED = 10
 """One in so many files of a layer stands in a directory of a layer below."""
 OPAQUE, BELOW_OPAQUE = 800, 5_000

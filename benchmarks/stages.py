@@ -41,6 +41,7 @@ def measure(reference: str, tiny: str, on: Path, number_of_rounds: int) -> dict[
     seconds: dict[str, list[Mapping[str, float]]] = {name: [] for name in STAGES}
     whole: list[Run] = []
     start: list[Run] = []
+    load = machine.load()
     with place.workspace(on) as workspace:
         (workspace / "tiny").mkdir()
         image, nothing = prepare(reference, workspace), prepare(tiny, workspace / "tiny")
@@ -61,6 +62,7 @@ def measure(reference: str, tiny: str, on: Path, number_of_rounds: int) -> dict[
         "place": where.description,
         "rounds": number_of_rounds,
         "machine": machine.facts(),
+        "load": [load, machine.load()],
         "image": facts,
         "whole": Summary.of(whole).facts(),
         "stages": {name: _medians(runs) for name, runs in seconds.items()}

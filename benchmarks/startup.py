@@ -55,6 +55,7 @@ class UnpackTiny(Unpack):
 
 def measure(cache: Cache, on: Path, number_of_rounds: int) -> dict[str, object]:
     """Run each of them by turns, many times: they are short."""
+    load = machine.load()
     with place.workspace(on) as workspace:
         image = prepare(cache.made("tiny"), workspace)
         # -P: no module of the current directory is imported, which may be a checkout.
@@ -74,6 +75,7 @@ def measure(cache: Cache, on: Path, number_of_rounds: int) -> dict[str, object]:
         "place": where.description,
         "rounds": number_of_rounds,
         "machine": machine.facts(),
+        "load": [load, machine.load()],
         "commands": [
             {
                 "name": one.name,

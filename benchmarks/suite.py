@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ if not __package__:  # as a program: the project's directory comes last, so that
 
 from benchmarks import installed, place
 from benchmarks.arguments import directory, end_as_if_interrupted, positive
+from benchmarks.image import NoImageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,11 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     end_as_if_interrupted()
     arguments.results.mkdir(parents=True, exist_ok=True)
     cache = Cache(arguments.cache)
-    for part in arguments.parts:
-        started = time.monotonic()
-        _say(f"{part} ...")
-        RUN[part](arguments, cache)
-        _say(f"{part}: {time.monotonic() - started:.0f} s")
+    try:
+        for part in arguments.parts:
+            started = time.monotonic()
+            _say(f"{part} ...")
+            RUN[part](arguments, cache)
+            _say(f"{part}: {time.monotonic() - started:.0f} s")
+    except (NoImageError, place.PlaceError, OSError, subprocess.CalledProcessError) as error:
+        _say(f"suite: {error}")
+        return 2
     if arguments.results == RESULTS:
         from benchmarks import pages  # noqa: PLC0415
 
@@ -146,6 +153,8 @@ def public(found: dict[str, Any]) -> dict[str, Any]:
         {key: value for key, value in one.items() if key not in ("command", "remark")}
         for one in found.get("contenders", [])
     ]
+    skipped = {name: re.sub(r"/\S*?unpack-bench-[^/\s]*", "...", why) for name, why in found.get("skipped", {}).items()}
+    found = {**found, "skipped": skipped} if skipped else found
     return {**found, "image": image} | ({"contenders": whose} if whose else {})
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TIMES = "\u00d7"
 WIDTH = 720
 LEFT, RIGHT, TOP = 150, 90, 40
-ROW, GAP = 20, 14
+ROW, GAP, WORD = 20, 14, 44
 PLOT = 240
 STYLE = """\
 <style>
@@ -61,22 +61,23 @@ def bars(title: str, groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
     def x(value: float) -> float:
         return LEFT + value / end * (WIDTH - LEFT - RIGHT)
 
-    parts, y = [], TOP
+    parts, y = [_path("one", [(x(1), TOP), (x(1), height - ROW)])], TOP
     for name, group in groups:
         parts.append(_text(8, y + ROW - 6, name, "title"))
         y += ROW
         for bar in group:
-            middle = y + ROW / 2
+            middle, behind = y + ROW / 2, x(bar.most) + 6
+            if behind - 6 < x(1) < behind + WORD:
+                behind = x(1) + 6  # the line would go through the number
             parts += [
                 _text(LEFT - 8, middle + 4, bar.label, anchor="end"),
                 f'<rect class="c0" x="{LEFT}" y="{y + 3}" width="{x(bar.value) - LEFT:.1f}" height="{ROW - 6}"/>',
                 _path("spread", [(x(bar.least), middle), (x(bar.most), middle)]),
-                _text(x(bar.most) + 6, middle + 4, f"{bar.value:.2f} {TIMES}", "quiet"),
+                _text(behind, middle + 4, f"{bar.value:.2f} {TIMES}", "quiet"),
             ]
             y += ROW
         y += GAP
-    parts.append(_path("one", [(x(1), TOP), (x(1), y)]))
-    parts.append(_text(x(1), y + 14, f"1 {TIMES}: as fast", "quiet", anchor="middle"))
+    parts.append(_text(x(1), height - 4, f"1 {TIMES}: as fast", "quiet", anchor="middle"))
     return _document(title, height, parts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.aims import aims, net
+from benchmarks.aims import aims, memory, net
 from benchmarks.place import kind
 from benchmarks.stages import limit
 from benchmarks.svg import TIMES
@@ -44,7 +44,7 @@ def mib(kib: float) -> str:
 
 def machines(documents: Iterable[Mapping[str, Any]]) -> str:
     """Say on what and when, once for all that was measured on the same."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for one in documents:
         machine = one["machine"]
         packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
@@ -53,12 +53,16 @@ def machines(documents: Iterable[Mapping[str, Any]]) -> str:
             f"{machine['kernel']}, {machine['python']}, {packages}; "
             f"the project at {machine['commit']}, installed from {machine['unpacker']}"
         )
-        rounds = f"{one['rounds']} rounds"
-        found.setdefault(text, []).extend((one["started"][:10], rounds))
-    return "\n".join(
-        f"- {min(when[::2])} to {max(when[::2])}, {', '.join(sorted(set(when[1::2])))}: {text}."
-        for text, when in found.items()
-    )
+        found.setdefault(text, []).append(one)
+    return "\n".join(f"- {_when(there)}: {text}." for text, there in found.items())
+
+
+def _when(documents: Sequence[Mapping[str, Any]]) -> str:
+    days = sorted({one["started"][:10] for one in documents})
+    rounds = sorted({one["rounds"] for one in documents})
+    load = max(one["load"][0] for one in documents)
+    day = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"{day}, {' or '.join(map(str, rounds))} rounds, a load of {load} or less before each part"
 
 
 def ratios(comparisons: Sequence[Mapping[str, Any]], compression: str, place: str) -> str:
@@ -116,13 +120,13 @@ def peers(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """Which versions ran, and who could not."""
     versions = {one["name"]: one["version"] for comparison in comparisons for one in comparison["contenders"]}
     lines = [f"- {name}: {versions[name]}" for name in NAMES if name in versions]
-    missing: dict[tuple[str, str], list[str]] = {}
+    missing: dict[tuple[str, str, str], list[str]] = {}
     for one in comparisons:
         for name, why in one["skipped"].items():
-            missing.setdefault((name, one["compression"]), []).append(f"{one['name']} ({why.rpartition(': ')[2]})")
+            missing.setdefault((name, one["compression"], why.rpartition(": ")[2]), []).append(one["name"])
     lines += [
-        f"- {name} did not unpack {compression} layers of {', '.join(sorted(set(which)))}"
-        for (name, compression), which in sorted(missing.items())
+        f"- {name} did not unpack {how} layers of {', '.join(sorted(set(which)))}: {why}"
+        for (name, how, why), which in sorted(missing.items())
     ]
     return "\n".join(lines)
 
@@ -130,16 +134,12 @@ def peers(comparisons: Sequence[Mapping[str, Any]]) -> str:
 def linear(series: Mapping[str, list[dict[str, Any]]]) -> str:
     rows = []
     for points in series.values():
-        start = points[0]
         for one in points[1:]:
-            seconds, memory = one["seconds"], one["memory_kib"]["together"]
-            more = (memory - start["memory_kib"]["together"]) * 1024 / one["entries"]
+            seconds, peak = one["seconds"], one["memory_kib"]["together"]
             wall = f"{seconds['wall']:.2f} ({seconds['fastest']:.2f}-{seconds['slowest']:.2f})"
             cpu = f"{seconds['user'] + seconds['sys']:.2f}"
-            cost = f"{net(points, one):.1f}"
-            rows.append(
-                [one["image"], str(one["layers"]), f"{one['entries']:,}", wall, cpu, cost, mib(memory), f"{more:,.0f}"]
-            )
+            each = [f"{net(points, one):.1f}", mib(peak), f"{memory(points, one):,.0f}"]
+            rows.append([one["image"], str(one["layers"]), f"{one['entries']:,}", wall, cpu, *each])
     head = ["image", "layers", "entries", "wall s", "CPU s", "µs an entry", "peak MiB", "bytes an entry"]
     return table(head, rows)
 
@@ -150,8 +150,9 @@ def stages(measured: Sequence[Mapping[str, Any]]) -> str:
     for one in sorted(measured, key=lambda one: (one["compression"], one["image"]["tar_bytes"])):
         shared, longest = limit(one["stages"], one["machine"]["cores"])
         alone = [f"{one['stages'][name]['wall']:.2f}" for name in names]
-        whole = one["whole"]["wall"]
-        last = [f"{shared:.2f}", f"{longest:.2f}", f"{whole:.2f}", times(whole / max(shared, longest))]
+        whole, fastest, slowest = (one["whole"][name] for name in ("wall", "fastest", "slowest"))
+        took = f"{whole:.2f} ({fastest:.2f}-{slowest:.2f})"
+        last = [f"{shared:.2f}", f"{longest:.2f}", took, times(whole / max(shared, longest))]
         rows.append([f"{one['name']}, {one['compression']}", *alone, *last])
     return table(["seconds", *names, "CPU of all / cores", "longest", "the whole", "is, of the larger"], rows)
 
