@@ -324,6 +324,63 @@ class TestGoContainerregistry:
         assert found.sketch == {"a": "file first"}
 
 
+class TestGoArchive:
+    """What moby's extraction has been tested with, since it once got it wrong."""
+
+    @pytest.mark.parametrize(
+        "entries",
+        [
+            pytest.param([file("../root-beside/new"), file("a")], id="a name"),
+            pytest.param([symlink("up", "../root-beside"), file("up/new")], id="a link"),
+            pytest.param([symlink("up", "../root-beside/old"), file("up", b"new")], id="a link's target"),
+            pytest.param([whiteout("../root-beside/old"), file("a")], id="a whiteout"),
+            pytest.param([symlink("up", "../root-beside"), opaque("up")], id="an opaque directory"),
+        ],
+    )
+    def test_a_neighbour_whose_name_begins_alike(self, entries: Entries, place: Place) -> None:
+        """A check of paths as text takes ``/x/root-beside`` for something in ``/x/root``."""
+        beside = place.layout.parent / "root-beside"
+        beside.mkdir()
+        (beside / "old").write_text("old")
+        found = place.image([file("first")], entries)
+
+        assert os.listdir(beside) == ["old"]
+        assert (beside / "old").read_text() == "old"
+        assert "first" in found.sketch
+
+    @pytest.mark.parametrize("order", [1, -1], ids=["outer first", "inner first"])
+    def test_a_whiteout_below_what_is_whited_out(self, order: int, place: Place) -> None:
+        """It would be a name in a directory that is gone, and bring that back."""
+        hidden = [whiteout("foo"), whiteout("foo/bar")][::order]
+
+        assert place.image([file("foo/bar"), file("a")], hidden).sketch == {"a": "file"}
+
+
+class TestContinuity:
+    """The layers of containerd's own suite over files with several names, as its differ writes them."""
+
+    def test_both_names_of_a_file_are_replaced_together(self, place: Place) -> None:
+        base = [file("hosts", b"old"), hardlink("link", "hosts"), hardlink("other", "hosts")]
+        found = place.image(base, [file("hosts", b"new"), hardlink("link", "hosts")])
+
+        assert found.sketch == {"hosts": "file new = hosts", "link": "file new = hosts", "other": "file old"}
+
+    def test_a_name_more_for_a_file_that_stays(self, place: Place) -> None:
+        found = place.image(
+            [file("hosts", b"x"), hardlink("link", "hosts")], [hardlink("third", "link"), file("other")]
+        )
+
+        assert {path for path, node in found.tree.items() if node.link == b"hosts"} == {b"hosts", b"link", b"third"}
+
+    def test_a_directory_becomes_a_link_to_what_replaces_it(self, place: Place) -> None:
+        """Of its ``TestSymlinks``: names below the old directory are not looked up in the new one."""
+        found = place.image(
+            [file("a/old"), symlink("b", "a")], [whiteout("a"), whiteout("b"), file("b/new"), symlink("a", "b")]
+        )
+
+        assert found.sketch == {"a": "symlink b", "b": "directory", "b/new": "file"}
+
+
 def test_aufs(place: Place) -> None:
     """Old layers keep files with several names in ``.wh..wh.plnk``, which is no part of the tree; the links are."""
     found = place.image(
