@@ -84,6 +84,11 @@ def ends_at_once(tell: Tell) -> int:
     os._exit(0)
 
 
+def sleeps(_tell: Tell) -> int:
+    time.sleep(1000)
+    return 1
+
+
 @pytest.mark.parametrize("work", [fails, leaves, is_killed, ends_at_once])
 def test_a_child_that_fails_has_no_result_and_says_nothing(
     work: Callable[[Tell], int], capfd: pytest.CaptureFixture[str]
@@ -111,7 +116,7 @@ def test_more_is_told_than_anybody_listens_to() -> None:
 
 def test_a_child_is_killed() -> None:
     before = descriptors()
-    child = Child(lambda _tell: time.sleep(1000) or 1)
+    child = Child(sleeps)
     pid = child.pid
 
     child.kill()

@@ -56,9 +56,10 @@ def small_layers_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "WORTH", 0)
 
 
-@pytest.fixture
-def forks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """All processes that were forked."""
+@pytest.fixture(autouse=True)
+def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """All processes that were forked; none of them, and no descriptor, is there after a test."""
+    before = os.listdir("/proc/self/fd")
     pids: list[int] = []
     fork = os.fork
 
@@ -68,16 +69,10 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return pid
 
     monkeypatch.setattr(os, "fork", counted)
-    return pids
-
-
-@pytest.fixture(autouse=True)
-def nobody_is_left() -> Iterator[None]:
-    """No child of this process, and no descriptor, is there after a test that was not there before."""
-    before = os.listdir("/proc/self/fd")
-    yield
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    yield pids
+    for pid in pids:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
@@ -86,7 +81,7 @@ def built(tmp_path: Path) -> LayoutBuilder:
     return write_layout(tmp_path / "layout", [layer(*entries) for entries in LAYERS])
 
 
-def outcome(layout: Path, dest: Path, **options: Any) -> tuple[object, list[object]]:
+def outcome(layout: Path, dest: Path, **options: Any) -> tuple[object, list[str]]:
     """Unpack; give the report or what was refused, and the events but for progress, which is as it happens to be."""
     events: list[Event] = []
     result: object

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
 from itertools import pairwise
 
-from unpacker.cli import signals, streams
+from unpacker.cli import streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from unpacker.cli.failures import Failure
     from unpacker.cli.parser import Parser
@@ -35,38 +34,35 @@ def run(parser: Parser, argv: Sequence[str] | None = None) -> int:
     """Read the arguments, do what they say, give the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with signals.stoppable(), _rights_to_what_is_made():
-            arguments = parser.parse_args(words)
-            return _dispatch(arguments)
+        return _dispatch(parser.parse_args(words))
     except SystemExit as done:  # --help, --version
         return done.code if isinstance(done.code, int) else 0
     except streams.ReaderGoneError:
         return READER_GONE
     except BaseException as error:  # noqa: BLE001 -- here is where every error ends
+        from unpacker.cli import signals  # noqa: PLC0415 -- as in `_dispatch`
+
         with signals.deaf():
             return _fail(error, program=parser.prog, as_json=_asks_for_json(words))
 
 
-@contextmanager
-def _rights_to_what_is_made() -> Iterator[None]:
-    """Keep the umask from taking the owner's own rights: the work goes on in directories that were made just now.
+def _dispatch(arguments: argparse.Namespace) -> int:
+    # The verb brings in the engine, and signals contextlib: --help waits for neither.
+    from importlib import import_module  # noqa: PLC0415
 
-    Of the whole process, which the command line may do and the library may not.
-    """
+    from unpacker.cli import signals  # noqa: PLC0415
+
+    # The mask must not take the owner's own rights: the work goes on in directories that were made just now.  It is the
+    # whole process's, so the command line may change it and the library may not.
     before = os.umask(0o077)
     os.umask(before & 0o077)
     try:
-        yield
+        with signals.stoppable():
+            verb = import_module(f"unpacker.cli.{_MODULES.get(arguments.verb, f'store.{arguments.verb}')}")
+            status: int = verb.run(arguments)
+            return status
     finally:
         os.umask(before)
-
-
-def _dispatch(arguments: argparse.Namespace) -> int:
-    from importlib import import_module  # noqa: PLC0415 -- the verb brings in the engine: --help does not wait for it
-
-    verb = import_module(f"unpacker.cli.{_MODULES.get(arguments.verb, f'store.{arguments.verb}')}")
-    status: int = verb.run(arguments)
-    return status
 
 
 def _asks_for_json(words: Sequence[str]) -> bool:

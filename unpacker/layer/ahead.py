@@ -20,11 +20,14 @@ from unpacker.child import Child, may_fork, wait
 from unpacker.events import Event, LayerProgress, LayerStarted, LossKind, Lost, OnEvent, Warned
 from unpacker.layer import packed
 from unpacker.layer.apply import stage_layer
+from unpacker.tree.directory import Memory
 from unpacker.tree.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
+
+    from _typeshed import SupportsWrite
 
     from unpacker.child import Tell
     from unpacker.content.layout import Layout
@@ -138,12 +141,16 @@ class Ahead:
             )
 
     def _rules_left(self) -> Rules | None:
-        """Give the rules for one more layer, with what the others have left of the bytes for all layers."""
+        """Give the rules for one more layer, with what the others have left of the bytes for all layers.
+
+        All processes together may remember as much as one: a layer that needs more is staged by the caller alone.
+        """
         limits = self._rules.limits
         left = limits.image_bytes - self._tar_bytes
         if left < 0:
             return None
-        return self._rules.changed(limits=limits.changed(layer_bytes=min(limits.layer_bytes, left)))
+        memory = Memory(limits.memory_bytes // (self._jobs + 1))
+        return self._rules.changed(limits=limits.changed(layer_bytes=min(limits.layer_bytes, left)), memory=memory)
 
     def _wait(self) -> None:
         running = [staging for staging in self._stagings.values() if staging.child.running]
@@ -225,7 +232,7 @@ class _Staging:
 class _Listener:
     """Takes the events of one layer in the process that stages it: progress is told, all else is written to a file."""
 
-    def __init__(self, file: io.BufferedWriter, tell: Tell) -> None:
+    def __init__(self, file: SupportsWrite[bytes], tell: Tell) -> None:
         self._file = file
         self._tell = tell
         self._next = 0.0
