@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from unpacker.tree.copy import Copier
     from unpacker.tree.directory import Directory, Tree
 
+_KNOWN = 300
+"""Bytes of memory that a file takes that has several names."""
+
 
 def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> int:
     """Copy all that a stack shows into an empty tree, whose directories wait for their attributes then.
@@ -31,6 +34,7 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
         How many files and directories there are.
     """
     count = 0
+    stack.share(tree.memory)
     tree.describe(tree.root, stack.attributes())
     known: dict[tuple[int, int], tuple[Directory, bytes]] = {}  # files with several names, by device and inode
     waiting = [(stack, tree.root)]
@@ -61,6 +65,8 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
                 status = os.stat(name, dir_fd=source, follow_symlinks=False)
                 if status.st_nlink > 1:
                     key = status.st_dev, status.st_ino
+                    if key not in known:
+                        tree.remember(_KNOWN)
                     first, earlier = known.setdefault(key, (node, name))
                     if (first, earlier) != (node, name):
                         with tree.held(node) as held:

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from unpacker.layer.markers import Markers
+    from unpacker.tree.directory import Memory
     from unpacker.tree.disk import DiskTree
+
+
+_NAME = 75
+"""Bytes of memory that a name takes in a set, besides itself."""
 
 
 class Found(Enum):
@@ -159,26 +164,44 @@ class Stack:
         return Stack(parts) if parts else None
 
     def entries(self) -> Iterator[tuple[bytes, Stack | Part]]:
-        """Give all that is in the directory: directories as such, of all else the part that has it."""
+        """Give all that is in the directory: directories as such, of all else the part that has it.
+
+        Raises:
+            LimitError: There is more than may be remembered.
+        """
         directories: dict[bytes, list[Part]] = {}
         done: set[bytes] = set()
-        for layer, node in self.parts:
-            last = node is self.parts[-1].node
-            for name, found in layer.scan(node):
-                if name in done:
-                    continue
-                if found is Found.DIRECTORY:
-                    child = Directory(node, name)  # which the tree does not keep: a copy meets each only once
-                    directories.setdefault(name, []).append(Part(layer, child))
-                    if not last and layer.opaque(child):
+        tree, taken = self.parts[0].layer.tree, 0
+        try:
+            for layer, node in self.parts:
+                last = node is self.parts[-1].node
+                for name, found in layer.scan(node):
+                    if name in done:
+                        continue
+                    size = len(name)
+                    if found is Found.DIRECTORY:
+                        child = Directory(node, name)  # which the tree does not keep: a copy meets each only once
+                        directories.setdefault(name, []).append(Part(layer, child))
+                        size += child.size
+                        if not last and layer.opaque(child):
+                            done.add(name)
+                    elif not last:
                         done.add(name)
-                    continue
-                if not last:
-                    done.add(name)
-                if found is Found.FILE and name not in directories:
-                    yield name, Part(layer, node)
-        for name, parts in directories.items():
-            yield name, Stack(parts)
+                        size += _NAME
+                    if found is Found.DIRECTORY or not last:
+                        taken += size
+                        tree.remember(size)
+                    if found is Found.FILE and name not in directories:
+                        yield name, Part(layer, node)
+            for name, parts in directories.items():
+                yield name, Stack(parts)
+        finally:
+            tree.remember(-taken)
+
+    def share(self, memory: Memory) -> None:
+        """Count in this memory what is remembered of the layers while they are read."""
+        for layer, _ in self.parts:
+            layer.tree.share(memory)
 
     def attributes(self, stored: Callable[[bytes], bytes] = bytes) -> Attributes:
         """Give the attributes of the directory, which are those of the topmost layer that has it.

@@ -110,8 +110,7 @@ class OverlaySnapshotter(StoreSnapshotter):
         rules = rules.changed(markers=marks)
         with self.opened(parent) if parent is not None else nullcontext() as stack:
             if stack is not None and rules.memory is not None:
-                for part in stack.parts:  # which keep a node for each directory that this layer speaks of
-                    part.layer.tree.share(rules.memory)
+                stack.share(rules.memory)  # they keep a node for each directory that this layer speaks of
 
             def settled(own: Tree, hides: Hidden, changes: Changes) -> None:
                 overlay.settle(own, hides, stack, marks)

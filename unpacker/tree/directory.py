@@ -152,10 +152,13 @@ class Tree:
     Args:
         descriptor: An open directory descriptor of the (empty) root; the tree closes it.
         most_open: How many descriptors of other directories stay open, however deep an image nests its directories.
+
+    Attributes:
+        memory: What its nodes are counted in, until it is closed.
     """
 
     def __init__(self, descriptor: int, *, most_open: int = MOST_OPEN) -> None:
-        self._memory = Memory()
+        self.memory = Memory()
         self._taken = 0
         self._most_open = part(most_open)
         self.root = Directory(None, b"")
@@ -181,7 +184,7 @@ class Tree:
         """Count in the same memory as other trees from now on."""
         taken = self._taken
         self.remember(-taken)
-        self._memory = memory
+        self.memory = memory
         self.remember(taken)
 
     def remember(self, size: int) -> None:
@@ -191,7 +194,7 @@ class Tree:
             LimitError: It is too much.
         """
         self._taken += size
-        self._memory.take(size)
+        self.memory.take(size)
 
     def descriptor(self, node: Directory) -> int:
         """Give an open descriptor of a directory: valid until the next call for another one."""
