@@ -12,8 +12,6 @@ for every twenty::
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,8 +56,8 @@ def modelled(stack: Stack, *, keep_dirlinks: bool = False) -> Tree | str:
 def compare(stack: Stack, *, keep_dirlinks: bool = False) -> str:
     """Fail if one way does not lead to the tree of the model, and say where; give what all have come to."""
     expected = modelled(stack, keep_dirlinks=keep_dirlinks)
-    with tempfile.TemporaryDirectory() as name:
-        layout, place = Path(name, "layout"), Path(name, "made")
+    with ways.scratch() as scratch:
+        layout, place = scratch / "layout", scratch / "made"
         write_layout(layout, [layer(*entries) for entries in stack], compression="none")
         place.mkdir()
         made = {way: ways.made_or_refused(go, layout, place, keep_dirlinks=keep_dirlinks) for way, go in WAYS.items()}

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.interop.rows import Lines
 
 pytestmark = [needs_chown, needs_mknod, needs_overlay]
-WAYS = [ways.mounted, ways.copy, ways.linked, ways.native]
+WAYS = [ways.mounted, ways.copy, ways.again, ways.linked, ways.native]
 
 
 def check_all_ways(source: str | Path, place: Path) -> None:
@@ -51,8 +51,8 @@ def check_all_ways(source: str | Path, place: Path) -> None:
 @pytest.fixture
 def place() -> Iterator[Path]:
     """Give a directory for all that is unpacked here: too much to be kept by pytest."""
-    with tempfile.TemporaryDirectory(prefix="ways-") as path:
-        yield Path(path)
+    with ways.scratch() as path:
+        yield path
 
 
 @pytest.mark.parametrize(("name", "tag"), IMAGES or [pytest.param("", "", marks=needs_images)])

@@ -7,8 +7,11 @@ cannot be unpacked is `refused` in all of them, and leaves nothing but the store
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.support.tree import Tree, read
@@ -22,16 +25,28 @@ from unpacker.snapshots.overlay import OverlaySnapshotter
 from unpacker.tree.attributes import KEPT_MODE
 from unpacker.tree.owners import Owners
 from unpacker.tree.probe import may_chown, umask
+from unpacker.tree.remove import remove_at
 from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
     from unpacker.snapshots.base import StoreSnapshotter
 
     Way = Callable[[str | Path, Path, bool], "Made"]
     """From an image, a directory to work in, and whether links to directories are kept."""
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give an empty directory; on btrfs a store keeps whole trees there, which `tempfile` alone could not remove."""
+    path = Path(tempfile.mkdtemp(prefix="ways-"))
+    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield path
+    finally:
+        remove_at(parent, path.name)
+        os.close(parent)
 
 
 class Made(NamedTuple):
@@ -52,6 +67,13 @@ def copy(source: str | Path, place: Path, keep_dirlinks: bool = False) -> Made:
     store = place / "overlay"
     report = unpack(source, place / "copy", labels=False, keep_dirlinks=keep_dirlinks, store=store, sync=False)
     return Made(read(place / "copy"), report.losses)
+
+
+def again(source: str | Path, place: Path, keep_dirlinks: bool = False) -> Made:
+    """Do the same once more, from what the store has; on btrfs that is the whole tree by now."""
+    store = place / "overlay"
+    report = unpack(source, place / "again", labels=False, keep_dirlinks=keep_dirlinks, store=store, sync=False)
+    return Made(read(place / "again"), report.losses)
 
 
 def linked(source: str | Path, place: Path, keep_dirlinks: bool = False) -> Made:
@@ -123,5 +145,5 @@ def made_or_refused(way: Way, source: str | Path, place: Path, *, keep_dirlinks:
         assert not any(os.listdir(place / store / "staging") for store in left), "nor anything in a store"
         return f"refused: {error!r}"
     more = set(os.listdir(place)) - before
-    assert more <= {"dest", "copy", "linked", "overlay", "native"}, "nor does anything else"
+    assert more <= {"dest", "copy", "again", "linked", "overlay", "native"}, "nor does anything else"
     return made

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import os
 import struct
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -58,7 +57,7 @@ PROPERTY = settings(
 
 def all_ways(layout: Path, place: Path) -> dict[str, Tree]:
     """Unpack an image in all ways; give the trees by the names of the ways."""
-    every = [ways.mounted, ways.copy, ways.linked, ways.native, ways.dest]
+    every = [ways.mounted, ways.copy, ways.again, ways.linked, ways.native, ways.dest]
     return {way.__name__: way(layout, place).tree for way in every}
 
 
@@ -95,11 +94,11 @@ def test_any_stack_of_layers_is_the_same_four_ways() -> None:
             event("refused")
             return
         event("a tree")
-        with tempfile.TemporaryDirectory() as place:
-            layout = Path(place, "layout")
+        with ways.scratch() as place:
+            layout = place / "layout"
             write_layout(layout, [layer(*entries) for entries in stack], compression="none")
             try:
-                trees = all_ways(layout, Path(place))
+                trees = all_ways(layout, place)
             except UnpackError as error:
                 pytest.fail(f"refused: {error}")
         for way, tree in trees.items():
