@@ -18,6 +18,7 @@ from tests.support.compressed import gzip_member, skippable
 from tests.support.tarbuild import file, layer
 from unpacker.archive.reader import TarReader
 from unpacker.content.blob import VerifiedBlob
+from unpacker.content.hashing import Hashing
 from unpacker.errors import (
     CorruptLayerError,
     DiffIdMismatchError,
@@ -349,3 +350,33 @@ def test_blame_reads_the_rest_in_the_callers_thread() -> None:
         error = UnsafeEntryError("why")
         assert stream.blame(error) is error
         assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("kind", BLOBS)
+def test_a_plain_layer_is_hashed_once_and_any_other_twice(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a plain layer the digest of the blob is the diff_id: the same bytes, and the same expectation."""
+    blob = BLOBS[kind]
+    hashed = []
+    add = Hashing.add
+
+    def counted(self: Hashing, chunk: bytes) -> None:
+        hashed.append(len(chunk))
+        add(self, chunk)
+
+    monkeypatch.setattr(Hashing, "add", counted)
+    wanted = described(blob)
+    with VerifiedBlob(wanted.descriptor, io.BytesIO(blob)) as verified, LayerStream(verified, wanted, DEFAULT) as stream:
+        assert b"".join(stream) == TAR
+        stream.finish()
+
+    assert sum(hashed) == (len(TAR) if kind == "none" else len(blob) + len(TAR))
+
+
+def test_a_plain_layer_of_another_diff_id_is_refused() -> None:
+    wanted = described(TAR, TAR[1:])
+    with (
+        VerifiedBlob(wanted.descriptor, io.BytesIO(TAR)) as verified,
+        LayerStream(verified, wanted, DEFAULT) as stream,
+        pytest.raises(DiffIdMismatchError),
+    ):
+        stream.finish()
