@@ -334,6 +334,29 @@ def test_a_default_acl_of_the_parent_hands_nothing_down(layout: Path, good: Tree
     assert diff(good, read(shared / "dest")) == []
 
 
+@needs_chown
+@needs_tool("setfacl")
+@pytest.mark.parametrize("there", [False, True], ids=["new", "empty"])
+def test_the_parent_of_a_store_hands_nothing_down(layout: Path, good: Tree, there: bool, tmp_path: Path) -> None:
+    """Neither to the layers in it, which others would be let in to, nor to what is copied from there."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    os.chown(shared, -1, 4321)
+    shared.chmod(0o2775)
+    acl = run(["setfacl", "-m", "default:user:12345:rwx,default:group::rwx,default:mask::rwx", os.fspath(shared)])
+    if acl.status:
+        pytest.skip(f"missing: ACLs on {shared}")
+
+    for owner in ("auto", "self"):
+        store = shared / f"store {owner}"
+        if there:
+            store.mkdir()
+        succeeded(unpack(f"--store={store}", "--no-sync", f"--owner={owner}", layout, tmp_path / owner))
+        assert diff(good, read(tmp_path / owner)) == []
+        (files,) = store.glob("snapshots/*/*/fs")
+        assert diff(good, read(files)) == []
+
+
 @needs_tool("setfacl")
 def test_a_default_acl_of_a_directory_that_is_filled_does_not_stay(layout: Path, good: Tree, tmp_path: Path) -> None:
     """The current directory becomes the root of the image, which has none."""

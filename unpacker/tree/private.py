@@ -17,6 +17,8 @@ from unpacker.tree.remove import remove_at
 if TYPE_CHECKING:
     from typing import Self
 
+_INHERITED_ACLS = ("system.posix_acl_default", "system.posix_acl_access")
+
 
 class Private:
     """One such directory; a context manager that removes it, unless it was moved away.
@@ -45,6 +47,11 @@ class Private:
                     self.descriptor = descriptor
                 else:
                     os.close(descriptor)
+        try:
+            take(self.descriptor)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -101,3 +108,19 @@ def is_at(holder: int, name: bytes, descriptor: int) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(found, os.fstat(descriptor))
+
+
+def take(descriptor: int) -> None:
+    """Make a new directory the caller's alone, whatever its parent handed down.
+
+    A setgid parent hands down its group, one with a default ACL its ACL: files would be made with both.
+    """
+    own = (os.geteuid(), os.getegid())
+    status = os.fstat(descriptor)
+    if (status.st_uid, status.st_gid) != own:
+        with suppress(OSError):  # some filesystems give every file to whom their mount options say
+            os.fchown(descriptor, *own)
+    for name in _INHERITED_ACLS:
+        with suppress(OSError):
+            os.removexattr(descriptor, name)
+    os.fchmod(descriptor, WORKING_MODE)

@@ -17,7 +17,7 @@ from unpacker.errors import DestinationError
 from unpacker.tree.destination import Destination, lock
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
 from unpacker.tree.folding import FoldingTree, folds, keeps_case
-from unpacker.tree.private import is_at
+from unpacker.tree.private import is_at, take
 from unpacker.tree.remove import remove_at
 from unpacker.tree.undisturbed import undisturbed
 
@@ -29,7 +29,6 @@ _NAME_MOST = 200
 _RANDOM = 4
 _SPARE = 4
 """Descriptors that are kept for the removal: a run that fails because there are no more must be able to clean up."""
-_INHERITED_ACLS = ("system.posix_acl_default", "system.posix_acl_access")
 
 
 class Workspace:
@@ -127,7 +126,7 @@ class Workspace:
                 self._open()
         except OSError as error:  # it is about the directory, and not about a name in it
             raise OSError(error.errno, error.strerror, os.path.dirname(self._path)) from error
-        _take(self.descriptor)
+        take(self.descriptor)
         self._folds = folds(self._destination.holder, self._name)
         if self._folds and not keeps_case(self.descriptor):
             raise DestinationError(path=self._destination.path, why="is on a filesystem that changes the case of names")
@@ -202,22 +201,6 @@ class Workspace:
 def _is_private(status: os.stat_result) -> bool:
     """Whether a directory may be one of ours: a neighbour may have given its name to any that we own."""
     return status.st_uid == os.geteuid() and status.st_mode & 0o777 == WORKING_MODE
-
-
-def _take(descriptor: int) -> None:
-    """Make a new directory the caller's alone, whatever its parent handed down.
-
-    A setgid parent hands down its group, one with a default ACL its ACL: files would be made with both.
-    """
-    own = (os.geteuid(), os.getegid())
-    status = os.fstat(descriptor)
-    if (status.st_uid, status.st_gid) != own:
-        with suppress(OSError):  # some filesystems give every file to whom their mount options say
-            os.fchown(descriptor, *own)
-    for name in _INHERITED_ACLS:
-        with suppress(OSError):
-            os.removexattr(descriptor, name)
-    os.fchmod(descriptor, WORKING_MODE)
 
 
 def _remove_workspace(holder: int, name: bytes, descriptor: int) -> None:
