@@ -185,6 +185,18 @@ def test_a_limit_is_the_same_error(limit: dict[str, int], built: LayoutBuilder, 
     assert listing(tmp_path) == ["layout"]
 
 
+def test_a_layer_that_needs_much_memory_is_staged_by_the_parent(tmp_path: Path, forks: list[int]) -> None:
+    """A child has only its part of what is allowed, so that all of them together take no more."""
+    many = [layer(*(directory(f"l{number}/d{one}") for one in range(2000))) for number in range(2)]
+    built = write_layout(tmp_path / "layout", many)
+    limits = DEFAULT.changed(memory_bytes=3_000_000)
+    alone, _ = outcome(built.path, tmp_path / "alone", jobs=1, limits=limits)
+    assert isinstance(alone, dict)
+
+    assert outcome(built.path, tmp_path / "together", jobs=8, limits=limits)[0] == alone
+    assert len(forks) == 2
+
+
 def test_no_more_layers_are_begun_when_there_are_too_many_bytes(tmp_path: Path, forks: list[int]) -> None:
     """Else all layers of an image would be on the disk before the first of them is counted."""
     built = write_layout(tmp_path / "layout", [layer(file(f"f{number}", bytes(50_000))) for number in range(20)])
