@@ -6,6 +6,7 @@ original.  Documents are trusted here: what a damaged layout does to ``unpack`` 
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 TAG = "bench"
+END = 4 * 512
+"""Bytes that hold the end marker, two blocks of zeros, whatever padding is missing before."""
 REF_NAME = "org.opencontainers.image.ref.name"
 Compression = Literal["none", "gzip", "zstd"]
 MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd"}
@@ -32,7 +35,10 @@ class Layer:
     media_type: str
     compression: Compression
     blob: Path
+    ended: Path
+    """The blob for programs that want an archive to end in its marker: itself, or a copy with one appended."""
     tar: Path
+    """That, decompressed."""
     entries: int
 
 
@@ -110,14 +116,39 @@ def split_reference(reference: str) -> tuple[Path, str | None]:
 def _layer(blob: Path, media_type: str, tar: Path) -> Layer:
     with blob.open("rb") as stream:
         compression = MAGIC.get(stream.read(2), "none")
+    ended = blob
+    _decompress(compression, blob, tar)
+    listed = _list(tar)
+    if listed.returncode:
+        # umoci insert writes neither the marker nor the last padding.  What is compressed can be continued.
+        ended = tar.with_suffix(".blob")
+        ended.write_bytes(blob.read_bytes() + _compressed(compression, bytes(END)))
+        tar.unlink()
+        _decompress(compression, ended, tar)
+        listed = _list(tar)
+        listed.check_returncode()
+    entries = listed.stdout.count(b"\n")  # tar escapes line ends in names: one line is one entry
+    return Layer(media_type=media_type, compression=compression, blob=blob, ended=ended, tar=tar, entries=entries)
+
+
+def _list(tar: Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["tar", "-tf", str(tar)], capture_output=True, check=False)
+
+
+def _decompress(compression: Compression, blob: Path, tar: Path) -> None:
     if compression == "none":
         tar.symlink_to(blob)
-    else:
-        with tar.open("wb") as out:
-            subprocess.run([*decompressor(compression), str(blob)], stdout=out, check=True)
-    # tar escapes line ends in names: one line is one entry
-    listing = subprocess.run(["tar", "-tf", str(tar)], stdout=subprocess.PIPE, check=True).stdout
-    return Layer(media_type=media_type, compression=compression, blob=blob, tar=tar, entries=listing.count(b"\n"))
+        return
+    with tar.open("wb") as out:
+        subprocess.run([*decompressor(compression), str(blob)], stdout=out, check=True)
+
+
+def _compressed(compression: Compression, data: bytes) -> bytes:
+    if compression == "gzip":
+        return gzip.compress(data)
+    if compression == "none":
+        return data
+    return subprocess.run(["zstd", "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
 
 
 def decompressor(compression: Compression) -> list[str]:

@@ -144,7 +144,7 @@ class Pipeline(Contender):
         steps = []
         for layer in self.image.layers:
             program = "cat" if layer.compression == "none" else f"{self.needs[0]} -dc"
-            steps.append(f"{program} {shlex.quote(str(layer.blob))} | {tar(target)} -f -")
+            steps.append(f"{program} {shlex.quote(str(layer.ended))} | {tar(target)} -f -")
         return shell(steps)
 
 
@@ -194,7 +194,7 @@ class Bsdtar(Contender):
 
     def command(self, target: Path) -> list[str]:
         options = f"-x -p --numeric-owner --exclude '.wh.*' -C {shlex.quote(str(target / 'root'))}"
-        return shell([f"bsdtar {options} -f {shlex.quote(str(layer.blob))}" for layer in self.image.layers])
+        return shell([f"bsdtar {options} -f {shlex.quote(str(layer.ended))}" for layer in self.image.layers])
 
 
 class PlainTar(Contender):

@@ -75,7 +75,7 @@ def test_a_stage_reads_all_of_it(stage: str, image: Image, tmp_path: Path) -> No
     tar, blob = tmp_path / "cut.tar", tmp_path / "cut.gz"
     tar.write_bytes(layer.tar.read_bytes()[:-1024] + b"x" * 512)
     blob.write_bytes(layer.blob.read_bytes()[:-1])
-    cut = Layer(media_type=layer.media_type, compression="gzip", blob=blob, tar=tar, entries=0)
+    cut = Layer(media_type=layer.media_type, compression="gzip", blob=blob, ended=blob, tar=tar, entries=0)
     broken = image.__class__(reference="", manifest="", layout=image.layout, layers=(cut,))
 
     with pytest.raises(subprocess.CalledProcessError):

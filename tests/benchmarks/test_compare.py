@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.layoutbuild import write_layout
+from tests.support.layoutbuild import Compression, write_layout
 from tests.support.probes import has_tool, needs_tool
 from tests.support.tarbuild import directory, file, layer, whiteout
 
@@ -101,3 +101,25 @@ def test_beside_what_was_recorded(layout: Path, tmp_path: Path) -> None:
     done = compare(*words, "--recorded", tmp_path / "recorded")
 
     assert "recorded: SLOWER than it was by more than 15%: " in done.stdout
+
+
+@needs_tool("tar")
+@pytest.mark.parametrize(
+    ("compression", "peer"),
+    [
+        pytest.param("gzip", "igzip", marks=needs_tool("igzip")),
+        pytest.param("gzip", "bsdtar", marks=[needs_tool("bsdtar"), needs_tool("igzip")]),
+        pytest.param("zstd", "zstd", marks=needs_tool("zstd")),
+        pytest.param("none", "tar"),
+        pytest.param("none", "bsdtar", marks=needs_tool("bsdtar")),
+    ],
+)
+def test_peers_that_want_an_end_marker_get_one(compression: Compression, peer: str, tmp_path: Path) -> None:
+    """``umoci insert`` writes neither the marker nor the last padding, which tar and bsdtar take for a cut archive."""
+    cut = layer(directory("etc"), file("etc/motd", b"hi" * 300)).rstrip(b"\0")
+    built = write_layout(tmp_path / "layout", [cut], compression=compression)
+
+    done = compare(built.path, "--on", tmp_path, "--rounds", "1", "--peers", peer, "--json", tmp_path / "r")
+    report = json.loads((tmp_path / "r").read_text())
+
+    assert {one["name"]: one["paths"] for one in report["contenders"]} == {"unpack": 2, peer: 2}, done.stdout
