@@ -50,7 +50,7 @@ def mounted_btrfs(directory: Path, size: str = "256M") -> Path:
     there.mkdir()
     with open(image, "wb"):
         os.truncate(image, int(size.removesuffix("M")) << 20)
-    for command in (["mkfs.btrfs", "-q", "--mixed", image], ["mount", "-o", "loop", image, there]):
+    for command in (("mkfs.btrfs", "-q", "--mixed", image), ("mount", "-o", "loop", image, there)):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return there
