@@ -92,8 +92,8 @@ def test_the_lines_of_shell_are_where_ci_looks_for_them() -> None:
 
 def test_the_terminal_shows_what_it_would(checkout: Path) -> None:
     """Each command works, and each line shown below one is printed; more may be, such as what could not be applied."""
-    (block,) = CONSOLE
-    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+    parts = [part for block in CONSOLE for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]]
+    for part in parts:
         command, *shown = part.splitlines()
 
         done = run(command, checkout)
