@@ -178,4 +178,4 @@ def test_modes_that_do_not_stay_are_counted(owner: str, folding: Folding) -> Non
 def test_a_mode_that_does_not_stay_is_a_loss_for_strict(folding: Folding) -> None:
     line = refused(folding.unpack("--strict", layers=[[file("a", mode=0o640)]]), 5)
 
-    assert line.startswith("not everything could be applied (mode 1): 'a': mode 0640 became 0777")
+    assert line.startswith("not everything could be applied (mode 2): 'a': mode 0640 became 0777")

@@ -8,7 +8,6 @@ in the tree's root moves up.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from unpacker.errors import DestinationError, quoted
 from unpacker.tree import mounts
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, rewound
+from unpacker.tree.private import lock
 from unpacker.tree.remove import remove_at
 from unpacker.tree.rename import exchange
 
@@ -27,7 +27,6 @@ _OLD = b"replaced"
 _LOST_AND_FOUND = "lost+found"
 _TRIES = 16
 _MOST_LINKS = 40
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EBADF})
 
 
 class Destination:
@@ -297,21 +296,6 @@ def _is_current(status: os.stat_result) -> bool:
     except OSError:
         return False
     return (here.st_dev, here.st_ino) == (status.st_dev, status.st_ino)
-
-
-def lock(descriptor: int) -> bool:
-    """Lock a directory for this process, without waiting; False if another one has it.
-
-    Where there are no locks, nobody has one.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
 
 
 @contextmanager

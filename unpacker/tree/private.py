@@ -6,6 +6,7 @@ which the kernel gives back when the process ends, however it ends: one that nob
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _INHERITED_ACLS = ("system.posix_acl_default", "system.posix_acl_access")
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EBADF})
 
 
 class Private:
@@ -37,21 +39,7 @@ class Private:
         self.descriptor = -1
 
     def __enter__(self) -> Self:
-        while self.descriptor < 0:
-            self._name = os.urandom(8).hex().encode()
-            os.mkdir(self._name, WORKING_MODE, dir_fd=self._holder)
-            # Another process that sweeps may have met it before it was locked.
-            with suppress(FileNotFoundError):
-                descriptor = os.open(self._name, OPEN_DIRECTORY, dir_fd=self._holder)
-                if _lock(descriptor) and is_at(self._holder, self._name, descriptor):
-                    self.descriptor = descriptor
-                else:
-                    os.close(descriptor)
-        try:
-            take(self.descriptor)
-        except BaseException:
-            self.__exit__()
-            raise
+        self._name, self.descriptor = make_private(self._holder, b"", 8)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -84,7 +72,7 @@ def sweep(holder: int) -> int:
         with suppress(FileNotFoundError, NotADirectoryError):
             descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=holder)
             try:
-                if _lock(descriptor):
+                if lock(descriptor, unknown=False):
                     remove_at(holder, name)
                     swept += 1
             finally:
@@ -92,12 +80,47 @@ def sweep(holder: int) -> int:
     return swept
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock a directory; False if somebody else has."""
+def make_private(holder: int, prefix: bytes, random: int) -> tuple[bytes, int]:
+    """Make a directory, named by chance behind a prefix, and lock it; give its name, and its descriptor.
+
+    Raises:
+        OSError: It cannot be made; nothing is left of it.
+    """
+    while True:
+        name = prefix + os.urandom(random).hex().encode()
+        os.mkdir(name, WORKING_MODE, dir_fd=holder)
+        descriptor, kept = -1, False
+        try:
+            descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=holder)
+            # Another process that sweeps may have met it before it was locked.
+            if lock(descriptor) and is_at(holder, name, descriptor):
+                _take(descriptor)
+                kept = True
+                return name, descriptor
+        except FileNotFoundError:
+            continue
+        except BaseException:
+            with suppress(OSError):
+                os.rmdir(name, dir_fd=holder)
+            raise
+        finally:
+            if descriptor >= 0 and not kept:
+                os.close(descriptor)
+
+
+def lock(descriptor: int, *, unknown: bool = True) -> bool:
+    """Lock a directory for this process, without waiting; False if another one has it.
+
+    Where there are no locks (NFS has none on directories), nobody can say, and ``unknown`` is the answer.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return unknown
     return True
 
 
@@ -110,7 +133,7 @@ def is_at(holder: int, name: bytes, descriptor: int) -> bool:
     return os.path.samestat(found, os.fstat(descriptor))
 
 
-def take(descriptor: int) -> None:
+def _take(descriptor: int) -> None:
     """Make a new directory the caller's alone, whatever its parent handed down.
 
     A setgid parent hands down its group, one with a default ACL its ACL: files would be made with both.

@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unpacker.errors import DestinationError
-from unpacker.tree.destination import Destination, lock
+from unpacker.tree.destination import Destination
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
 from unpacker.tree.folding import FoldingTree, folds, keeps_case
-from unpacker.tree.private import is_at, take
+from unpacker.tree.private import lock, make_private
 from unpacker.tree.remove import remove_at
 from unpacker.tree.undisturbed import undisturbed
 
@@ -120,37 +120,12 @@ class Workspace:
         try:
             while len(self._spare) < _SPARE:
                 self._spare.append(os.dup(self._destination.holder))
-            while self.descriptor < 0:
-                self._name = self._prefix + os.urandom(_RANDOM).hex().encode()
-                os.mkdir(self._name, WORKING_MODE, dir_fd=self._destination.holder)
-                self._open()
+            self._name, self.descriptor = make_private(self._destination.holder, self._prefix, _RANDOM)
         except OSError as error:  # it is about the directory, and not about a name in it
             raise OSError(error.errno, error.strerror, os.path.dirname(self._path)) from error
-        take(self.descriptor)
         self._folds = folds(self._destination.holder, self._name)
         if self._folds and not keeps_case(self.descriptor):
             raise DestinationError(path=self._destination.path, why="is on a filesystem that changes the case of names")
-
-    def _open(self) -> None:
-        """Open the workspace and lock it; there is no descriptor if it was not there, or another one's, by then.
-
-        Another run that sweeps may have met it before it was locked.
-        """
-        holder = self._destination.holder
-        descriptor = -1
-        try:
-            descriptor = os.open(self._name, OPEN_DIRECTORY, dir_fd=holder)
-            if lock(descriptor) and is_at(holder, self._name, descriptor):
-                self.descriptor, descriptor = descriptor, -1
-        except FileNotFoundError:
-            return
-        except BaseException:
-            with suppress(OSError):
-                os.rmdir(self._name, dir_fd=holder)
-            raise
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
 
     # -- meanwhile ---------------------------------------------------------------------------------------------------
 
