@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.layoutbuild import write_layout
+from tests.support.tarbuild import file
+from tests.support.tarbuild import layer as tar_of
+
 ROOT = Path(__file__).parents[2]
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 PATIENCE = 20.0
@@ -29,10 +33,15 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def on_terminal(scenario: str, *words: str, **changes: str) -> tuple[int, str, str]:
+    """Run ``unpack`` with a scripted engine on a terminal."""
+    return run_on_terminal(command(scenario, *words), **changes)
+
+
+def run_on_terminal(words: list[str], **changes: str) -> tuple[int, str, str]:
     """Run with a terminal as stderr; give exit status, stdout, and every byte that the terminal got."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        command(scenario, *words), cwd=ROOT, env=environment(**changes), stdout=subprocess.PIPE, stderr=theirs
+        words, cwd=ROOT, env=environment(**changes), stdout=subprocess.PIPE, stderr=theirs
     ) as process:
         os.close(theirs)
         shown = b""
@@ -82,6 +91,22 @@ def test_a_terminal_sees_a_bar_and_keeps_only_the_lines_that_matter() -> None:
         "unpack: warning: media type says gzip, magic bytes say zstd",
         "unpacked v1 (linux/amd64) to rootfs: 2 layers, 9,012 entries, 63.4 MB read, 180.2 MB written, 0.48 s",
     ]
+
+
+def test_a_copy_has_a_bar_as_well(tmp_path: Path) -> None:
+    """Of its blobs: bytes of all, and the rate."""
+    tars = [tar_of(file("a", os.urandom(1_000_000))), tar_of(file("b", os.urandom(500_000)))]
+    layout = write_layout(tmp_path / "layout", tars, compression="none").path
+    words = ["import", "--platform=linux/amd64", str(layout), f"{tmp_path}/mine:v1"]
+    status, out, shown = run_on_terminal([sys.executable, "-m", "unpacker", *words])
+
+    assert (status, out) == (0, "")
+    assert "blob 1/4" in shown
+    assert "blob 2/4" in shown
+    assert re.search(r"[\d.]+/1\.5 MB", shown)
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is back"
+    (line,) = screen(shown)
+    assert line.startswith(f"imported v1 into {tmp_path}/mine: 4 blobs copied (1.5 MB), 0 there already (0 B), ")
 
 
 def test_lines_and_bar_do_not_mix() -> None:

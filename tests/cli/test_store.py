@@ -539,11 +539,11 @@ def test_import_says_what_it_does_as_it_is_told_to(
     layout: Path, tmp_path: Path, run_toolbox: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["import", "--platform", HOST, f"{layout}:full"]
-    monkeypatch.setattr("unpacker.cli.store.importing.PLAIN_INTERVAL", -1.0)
+    monkeypatch.setattr("unpacker.cli.progress.PLAIN_INTERVAL", -1.0)
 
     loud = run_toolbox(*words, "-v", str(tmp_path / "loud")).lines
     plain = run_toolbox(*words, str(tmp_path / "plain")).lines
-    monkeypatch.setattr("unpacker.cli.store.importing.PLAIN_INTERVAL", 10.0)
+    monkeypatch.setattr("unpacker.cli.progress.PLAIN_INTERVAL", 10.0)
 
     assert [line.split(":")[0].split(" ")[0] for line in loud] == ["copying", *["blob"] * 10, "imported"]
     assert sum(" of " in line for line in plain) == 5

@@ -365,7 +365,10 @@ def test_a_plain_layer_is_hashed_once_and_any_other_twice(kind: str, monkeypatch
 
     monkeypatch.setattr(Hashing, "add", counted)
     wanted = described(blob)
-    with VerifiedBlob(wanted.descriptor, io.BytesIO(blob)) as verified, LayerStream(verified, wanted, DEFAULT) as stream:
+    with (
+        VerifiedBlob(wanted.descriptor, io.BytesIO(blob)) as verified,
+        LayerStream(verified, wanted, DEFAULT) as stream,
+    ):
         assert b"".join(stream) == TAR
         stream.finish()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from unpacker.cli.progress import Display, display
-from unpacker.cli.text import amount, count, duration
+from unpacker.cli.text import amount, count, duration, prefix
 from unpacker.errors import quoted
-from unpacker.events import Event, LossKind, Lost, Report, Warned
+from unpacker.events import BlobDone, CopyEvent, Event, LossKind, Lost, Report, Warned
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -19,8 +19,8 @@ _MOST_WARNINGS = 10
 class Feedback:
     """Listens to the events of one run.
 
-    Warnings are held back to the end, where they can be seen, and cut there; with ``verbose`` each of them, and each
-    loss, is a line at once.  With ``quiet`` nothing is said at all.
+    Warnings are held back to the end, where they can be seen, and cut there; with ``verbose`` each of them, each loss
+    and each blob of a copy, is a line at once.  With ``quiet`` nothing is said at all.
     """
 
     def __init__(self, shown: Display, *, program: str, quiet: bool = False, verbose: bool = False) -> None:
@@ -51,9 +51,13 @@ class Feedback:
         # Of a run that failed, too: what was odd may be why.
         self.close()
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: Event | CopyEvent) -> None:
         """Take an event in."""
         match event:
+            case BlobDone() if self._verbose:
+                how = "there already" if event.shared else amount(event.size)
+                self._display.say(f"blob {prefix(event.digest)}: {how}")
+                self._display.show(event)
             case Warned():
                 self._take_warning(event.message)
             case Lost() if self._verbose:

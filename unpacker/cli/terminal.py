@@ -10,9 +10,18 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
-from unpacker.cli.progress import Tally, waits_for
+from unpacker.cli.progress import Tally, waiting_line
 from unpacker.cli.text import one_line
-from unpacker.events import Event, LayerProgress, Resolved, Waiting
+from unpacker.events import (
+    BlobProgress,
+    BlobWaiting,
+    CopyEvent,
+    CopyPlanned,
+    Event,
+    LayerProgress,
+    Resolved,
+    Waiting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +31,7 @@ _INTERVAL = 0.1
 
 
 class Bar:
-    """Shows one bar for the image: which layer, bytes read of all, rate, time left."""
+    """Shows one bar for the image: which layer, or which blob of a copy, bytes read of all, rate, time left."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         # Drawn from the events alone: rich's own refresh thread would be running when the engine forks.
@@ -44,28 +53,27 @@ class Bar:
         self._drawn = float("-inf")
         self._broken = False
 
-    def show(self, event: Event) -> None:
+    def show(self, event: Event | CopyEvent) -> None:
         """Draw a frame, unless the last one is recent."""
         self._tally.add(event)
-        if isinstance(event, Resolved):
+        if isinstance(event, Resolved | CopyPlanned):
             self._safely(self._progress.start)
-        if isinstance(event, Waiting):
-            self.say(f"{self._tally.label(event.index)}: {waits_for(event)}")
+        if isinstance(event, Waiting | BlobWaiting):
+            self.say(waiting_line(event, self._tally))
         now = self._clock()
-        if isinstance(event, LayerProgress) and now - self._drawn < _INTERVAL:
+        if isinstance(event, LayerProgress | BlobProgress) and now - self._drawn < _INTERVAL:
             return
         self._drawn = now
         self._safely(self._draw)
 
     def _draw(self) -> None:
         tally = self._tally
-        finished = tally.applied == tally.layers
         self._progress.update(
             self._task,
-            description="finishing" if finished else f"layer {tally.current}/{tally.layers}",
+            description=tally.stage,
             total=tally.size,
             completed=tally.done,
-            visible=tally.layers > 0,
+            visible=tally.parts > 0,
             refresh=True,
         )
 
