@@ -18,7 +18,8 @@ from unpacker.snapshots import merged
 from unpacker.snapshots.catalog import opened
 from unpacker.tree import subvolume
 from unpacker.tree.attributes import Applier, Attributes, implied
-from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree
+from unpacker.tree.directory import WORKING_MODE
+from unpacker.tree.private import tree_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from unpacker.layer.rules import Rules
     from unpacker.snapshots.base import StoreSnapshotter
     from unpacker.snapshots.record import SnapshotRecord
+    from unpacker.tree.directory import Tree
     from unpacker.tree.lock import Holder
     from unpacker.tree.workspace import Workspace
 
@@ -183,7 +185,7 @@ class _Copying:
         with catalog.staging() as place:
             if not subvolume.create(place.descriptor, os.fsencode(merged.FILES)):
                 return None
-            with Tree(os.open(merged.FILES, OPEN_DIRECTORY, dir_fd=place.descriptor)) as tree:
+            with tree_in(place.descriptor, os.fsencode(merged.FILES)) as tree:
                 applier = self._copy(tree, losses)
                 finish_directories(tree, applier)
                 root = tree.root.attributes or implied()
@@ -206,7 +208,7 @@ class _Copying:
 
     def _adopted(self, found: merged.Merged) -> Stored:
         """Give the copy in the workspace, all of which has its attributes but the root."""
-        tree = Tree(os.open(_NAME, OPEN_DIRECTORY, dir_fd=self._workspace.descriptor))
+        tree = tree_in(self._workspace.descriptor, _NAME)
         status = os.fstat(tree.descriptor(tree.root))
         tree.root.attributes = Attributes(found.mode, status.st_uid, status.st_gid, status.st_mtime_ns)
         tree.root.attributes.on_host = True

@@ -53,7 +53,7 @@ class Private:
     def tree(self, name: bytes) -> Tree:
         """Make an empty directory in it, as the root of a tree; whoever asks closes it."""
         os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor)
-        return Tree(os.open(name, OPEN_DIRECTORY, dir_fd=self.descriptor))
+        return tree_in(self.descriptor, name)
 
     def discard(self, name: bytes) -> None:
         """Remove something in it."""
@@ -63,6 +63,11 @@ class Private:
         """Let it appear, with all that is in it, under another name; it must not be there."""
         os.rename(self._name, name, src_dir_fd=self._holder, dst_dir_fd=directory)
         self._moved = True
+
+
+def tree_in(directory: int, name: bytes) -> Tree:
+    """Open a directory in a private one as the root of a tree; whoever asks closes it."""
+    return Tree(os.open(name, OPEN_DIRECTORY, dir_fd=directory))
 
 
 def sweep(holder: int) -> int:
