@@ -202,7 +202,7 @@ def test_strict_counts_the_same_losses_with_a_store_and_without(lossy: list[str]
     layout = write_layout(tmp_path / "layout", [layer(*entries)]).path
     for store in (None, tmp_path / "store", tmp_path / "store"):
         with pytest.raises(LossError) as raised:
-            unpack(layout, tmp_path / "dest", strict=True, store=store, owner="self")
+            unpack(layout, tmp_path / "dest", strict=True, store=store, owner="self", sync=False)
         assert raised.value.losses == {"xattr": len(lossy)}
         assert not (tmp_path / "dest").exists()
 
@@ -211,7 +211,7 @@ def test_a_destination_whose_files_can_have_fewer_names(tmp_path: Path, monkeypa
     """A store may be on XFS, which counts to billions, and DEST on ext4: a loss, and no reason to stop."""
     names = [f"b{number}" for number in range(6)]
     layout = write_layout(tmp_path / "layout", [layer(file("a", b"1"), *(hardlink(name, "a") for name in names))]).path
-    unpack(layout, tmp_path / "first", store=tmp_path / "store", owner="self")
+    unpack(layout, tmp_path / "first", store=tmp_path / "store", owner="self", sync=False)
     link = os.link
 
     def limited(source: bytes, new: bytes, **options: Any) -> None:
@@ -220,7 +220,7 @@ def test_a_destination_whose_files_can_have_fewer_names(tmp_path: Path, monkeypa
         link(source, new, **options)
 
     monkeypatch.setattr(os, "link", limited)
-    report = unpack(layout, tmp_path / "second", store=tmp_path / "store", owner="self")
+    report = unpack(layout, tmp_path / "second", store=tmp_path / "store", owner="self", sync=False)
     assert report.losses == {LossKind.LINK: 2}
     assert {(tmp_path / "second" / name).read_bytes() for name in names} == {b"1"}
     assert len({(tmp_path / "second" / name).stat().st_ino for name in ["a", *names]}) == 3
