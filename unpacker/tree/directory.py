@@ -34,8 +34,10 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 WORKING_MODE = 0o700
 MOST_OPEN = 128
 
-_NODE = 400
-"""Bytes that a node takes at most, with its attributes and its place in a dictionary, but for what has any length."""
+_NODE = 270
+"""Bytes that a node takes at most, with its place in a dictionary, but for its name."""
+_ATTRIBUTES = 140
+"""Bytes that its attributes take, but for the extended ones."""
 _HOLDER = 224
 """Bytes of a dictionary with one child in it."""
 _PAIR = 200
@@ -90,9 +92,11 @@ class Memory:
 
 
 def _size_of(attributes: Attributes | None) -> int:
-    """Give the bytes of memory that extended attributes take; all others are part of what a node takes."""
-    xattrs = None if attributes is None else attributes.xattrs
-    return sum(_PAIR + len(name) + len(value) for name, value in xattrs.items()) if xattrs else 0
+    """Give the bytes of memory that attributes take."""
+    if attributes is None:
+        return 0
+    xattrs = attributes.xattrs or {}
+    return _ATTRIBUTES + sum(_PAIR + len(name) + len(value) for name, value in xattrs.items())
 
 
 class Directory:
