@@ -103,9 +103,9 @@ def _filled(document: Any, known: dict[str, tuple[str, int]]) -> Any:
 
 
 def _text(documents: dict[str, Any], key: str) -> str:
-    """Give a word of the command line, which never has a NUL, nor a slash here: the layout is where it is."""
+    """Give a word of the command line; a path of the user's own is shown as it is, so it has to be printable."""
     found = documents.get(key)
-    return found.replace("\0", "").encode("utf-8", "replace").decode() if isinstance(found, str) else ""
+    return "".join(filter(str.isprintable, found)) if isinstance(found, str) else ""
 
 
 def seeds() -> Iterator[bytes]:
