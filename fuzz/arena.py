@@ -7,10 +7,11 @@ left beside it; nothing outside of it is another than before, not even in its ct
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
+from unittest.mock import patch
 
 from fuzz.checks import check_refusal
 from fuzz.scratch import remove, scratch
@@ -18,6 +19,7 @@ from tests.attacks.arena import Trace, traces
 from tests.support.tree import Tree, read
 from unpacker.errors import UnpackError
 from unpacker.events import LossKind
+from unpacker.layer import ahead
 from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
@@ -78,7 +80,13 @@ def place() -> Iterator[Path]:
 
 
 def unpacked(
-    path: Path, dest: str = "dest", *, before: Before = "nothing", look: bool = True, **options: Any
+    path: Path,
+    dest: str = "dest",
+    *,
+    before: Before = "nothing",
+    look: bool = True,
+    side_by_side: bool = False,
+    **options: Any,
 ) -> Result:
     """Unpack the layout in a place.
 
@@ -87,13 +95,16 @@ def unpacked(
         dest: The name of DEST in it.
         before: What is there before; it is so again if the image is refused.
         look: Whether the tree is read afterwards; a file in it may be of terabytes.
+        side_by_side: Whether each layer is staged in a process of its own, as only large ones are otherwise.
         options: Of `unpacker.unpack`.
     """
     _fill(path / dest, before)
     store: Path | None = options.get("store")
     beside = {*os.listdir(path), dest} | ({store.name} if store is not None else set())
     try:
-        report = unpack(path / "layout", path / dest, sync=False, force=before == "full", **options)
+        with processes() if side_by_side else nullcontext():
+            jobs = 2 if side_by_side else 1
+            report = unpack(path / "layout", path / dest, sync=False, force=before == "full", jobs=jobs, **options)
     except (UnpackError, OSError) as error:
         assert _is_as_before(path / dest, before), f"refused, and DEST is another: {error!r}"
         _check_beside(path, beside, store)
@@ -103,6 +114,13 @@ def unpacked(
     assert (path / dest).is_dir()
     _check_beside(path, beside, store)
     return Result(read(path / dest) if look else None, None, report)
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Have even small layers staged side by side, though there is a thread of libFuzzer's, which holds no lock."""
+    with patch.object(ahead, "WORTH", 0), patch.object(ahead, "may_fork", lambda: True):
+        yield
 
 
 def _fill(dest: Path, before: Before) -> None:

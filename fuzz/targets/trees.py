@@ -77,6 +77,7 @@ def check(data: bytes) -> None:
             "labels": bool(how & 16),
             "owner": "self" if more & 0x38 == 0x38 else "auto",
             "link": by_store and bool(more & 0x40),
+            "side_by_side": not by_store and bool(more & 0x80),
         }
         ignored = ("uid", "gid") if options["owner"] == "self" or not can_chown() else ()
         for dest in ("dest", "again") if by_store else ("dest",):
