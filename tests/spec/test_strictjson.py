@@ -107,6 +107,36 @@ def test_a_document_may_be_as_long_as_the_limit() -> None:
         read('"123456789"', limits)
 
 
+def test_a_document_may_have_as_many_values_as_the_limit() -> None:
+    limits = Limits(document_values=4)
+    assert len(read('[1, 2, {"a": 3}]', limits).array()) == 3
+    with pytest.raises(LimitError, match=r"index.json: values in a JSON document: 5, more than the limit of 4"):
+        read('[1, 2, {"a": []}]', limits)
+
+
+@pytest.mark.parametrize(
+    ("start", "one", "end"),
+    [
+        ("[", "[" * 60 + "]" * 60 + ",", "0]"),
+        ("[", '{"":' * 60 + "0" + "}" * 60 + ",", "0]"),
+        ("[", '{"":0},', "0]"),
+        ('["\U0001f600",', "1.5,", "0]"),
+    ],
+    ids=["arrays", "objects in objects", "objects", "wide characters"],
+)
+def test_no_document_takes_more_memory_than_a_run_may(start: str, one: str, end: str) -> None:
+    """Two bytes can become an object of a hundred: 4 MiB of them took two hundred."""
+    each = one.count(",") + one.count("[") + one.count("{")
+    data = (start + one * ((DEFAULT.document_values - 10) // each) + end).encode()
+    tracemalloc.start()
+
+    load(data, "config", DEFAULT)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 110 << 20
+
+
 def test_errors_name_the_source_the_place_what_was_expected_and_what_was_found() -> None:
     document = read('{"layers": [{}, {"size": true}], "annotations": {"org.x": 1}}')
     size = document.required("layers").array()[1].required("size")

@@ -12,6 +12,7 @@ from tests.support.layoutbuild import write_layout
 from tests.support.tarbuild import directory, file, layer
 from tests.unpack.command import command, hints, listing, refused, succeeded, unpack
 from tests.unpack.namespace import Namespace, needs_mount
+from unpacker.errors import LimitError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,3 +76,14 @@ def test_directories_that_are_in_every_layer_count_once(tmp_path: Path) -> None:
     built = write_layout(tmp_path / "layout", [layer(*(directory(f"{each}") for each in range(30)))] * 40)
 
     succeeded(unpack("--limit=memory_bytes=40K", built.path, tmp_path / "dest"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "found", "advised"),
+    [("path_bytes", 5000, 5000), ("zstd_window_log", 31, 31), ("entries", 101, 200), ("ratio", 900, 900)],
+)
+def test_what_is_advised_is_enough(limit: str, found: int, advised: int) -> None:
+    """A count that was broken off says nothing of how far it would have gone; one more would not do."""
+    error = LimitError(limit=limit, allowed=100, found=found, what="x")
+
+    assert error.hint == f"if you trust the image, raise the limit: --limit {limit}={advised}"
