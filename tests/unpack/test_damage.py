@@ -369,3 +369,15 @@ def test_a_process_says_it_in_one_line_and_its_exit_status(built: LayoutBuilder,
     assert (found["code"], found["exit_status"], found["message"]) == ("digest-mismatch", 4, message)
     assert found["details"] == {"expected": digest, "actual": actual}
     assert listing(built.path.parent) == ["layout"]
+
+
+def test_an_archive_without_its_end_marker_is_a_warning(tmp_path: Path) -> None:
+    """``umoci insert`` leaves it out; the diff_id says that nothing is missing.  One line a layer, and none with -q."""
+    layout = write_layout(tmp_path / "layout", [layer(file("a"), end=False), layer(file("b"))]).path
+    said = run(command("--progress=none", "--no-labels", layout, tmp_path / "loud"))
+    quiet = run(command("-q", "--no-labels", layout, tmp_path / "quiet"))
+
+    warnings = [line for line in said.lines if "warning" in line]
+    assert len(warnings) == 1
+    assert warnings[0].endswith(": its archive ends without the two blocks of zeros that should mark the end")
+    assert (quiet.status, quiet.lines) == (0, [])

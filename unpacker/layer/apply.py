@@ -81,13 +81,13 @@ def stage_layer(
         except OSError as error:
             error.add_note(f"layer {digest}")
             raise
-    for oddity in _oddities(layer, stream, stager):
+    for oddity in _oddities(layer, stream, stager, reader):
         on_event(Warned(message=f"layer {digest}: {oddity}"))
     stager.changes.tar_bytes = stream.size
     return stager.changes
 
 
-def _oddities(layer: Layer, stream: LayerStream, stager: Stager) -> list[str]:
+def _oddities(layer: Layer, stream: LayerStream, stager: Stager, reader: TarReader) -> list[str]:
     """Say what was odd about a layer that is right all the same."""
     found = []
     said = layer_compression(layer.descriptor.media_type)
@@ -95,6 +95,8 @@ def _oddities(layer: Layer, stream: LayerStream, stager: Stager) -> list[str]:
         found.append(f"its media type says {said}, its first bytes {stream.compression}")
     if stager.climbed is not None:
         found.append(f"entry {quoted(stager.climbed)} leads above the root, and was kept inside")
+    if not reader.marked_end:
+        found.append("its archive ends without the two blocks of zeros that should mark the end")
     return found
 
 
