@@ -82,7 +82,8 @@ def stored(source: Path | str, place: Path, name: str = "dest", **more: object) 
 
 
 def facts(report: Report) -> dict[str, object]:
-    return {name: value for name, value in vars(report).items() if name not in ("dest", "seconds")}
+    """Give what two runs should say alike: what is odd about a layer is told by who reads it, and no store has that."""
+    return {name: value for name, value in vars(report).items() if name not in ("dest", "seconds", "warnings")}
 
 
 def left(place: Path) -> list[str]:
