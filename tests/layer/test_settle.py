@@ -641,3 +641,22 @@ def test_agrees(assumed: list[bytes], agrees: bool, bench: Bench) -> None:
     assert settle.agrees(changes, view) is agrees
     changes.unresolved = "a hard link"
     assert settle.agrees(changes, view) is False
+
+
+@pytest.mark.parametrize("some", [1, 2, 3, 7, 40])
+def test_a_directory_of_more_names_than_are_read_at_a_time(
+    some: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merged and hidden: files that move away, directories that stay, in one that is read in parts."""
+    monkeypatch.setattr(settle, "_SOME", some)
+    names = [f"d/{kind}{number}" for kind in "fx" for number in range(20)]
+    both = [f"d/s{number}" for number in range(10)]
+
+    bench.add(*map(file, names), *map(directory, both))
+    bench.add(*(file(name, b"new") for name in names[::2]), *(file(f"{name}/f", b"new") for name in both))
+
+    kept = {name: "file" for name in names[1::2]}
+    new = {name: "file new" for name in [*names[::2], *(f"{name}/f" for name in both)]}
+    assert bench.sketch().items() >= {**kept, **new}.items()
+    bench.add(opaque("d"), file("d/only"))
+    assert [name for name in bench.sketch() if name.startswith("d/")] == ["d/only"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from unpacker.tree.directory import Directory, Tree
 
 _SOME = 50_000
-"""Names that are read before any of them goes away: most filesystems stand that while they are read, rm(1) lets all."""
+"""Names that are read at a time, since a directory may have a million."""
 
 
 def hidden(own: Tree, changes: Changes, below: Below, *, keep_dirlinks: bool = False) -> Hidden:
@@ -186,7 +186,17 @@ def _node_at(tree: Tree, path: Path) -> Directory | None:
 
 
 def _all_names(tree: Tree, directory: Directory) -> Iterator[bytes]:
-    """Yield what is in a directory, some at a time, since there may be a million; they may go away meanwhile."""
-    with os.scandir(rewound(tree.descriptor(directory))) as found:
-        while some := [os.fsencode(entry.name) for entry in islice(found, _SOME)]:
-            yield from some
+    """Yield what is in a directory, while what was yielded goes away, or stays there as a directory.
+
+    A directory of which something goes away while it is read may leave names out, or have them twice (POSIX, readdir):
+    so each time it is read from the start.
+    """
+    stay: set[bytes] = set()
+    while True:
+        with os.scandir(rewound(tree.descriptor(directory))) as found:
+            names = (os.fsencode(entry.name) for entry in found)
+            some = list(islice((name for name in names if name not in stay), _SOME))
+        yield from some
+        if len(some) < _SOME:
+            return
+        stay.update(name for name in some if name in directory.children)
