@@ -655,8 +655,8 @@ def test_a_directory_of_more_names_than_are_read_at_a_time(
     bench.add(*map(file, names), *map(directory, both))
     bench.add(*(file(name, b"new") for name in names[::2]), *(file(f"{name}/f", b"new") for name in both))
 
-    kept = {name: "file" for name in names[1::2]}
-    new = {name: "file new" for name in [*names[::2], *(f"{name}/f" for name in both)]}
+    kept = dict.fromkeys(names[1::2], "file")
+    new = dict.fromkeys([*names[::2], *(f"{name}/f" for name in both)], "file new")
     assert bench.sketch().items() >= {**kept, **new}.items()
     bench.add(opaque("d"), file("d/only"))
     assert [name for name in bench.sketch() if name.startswith("d/")] == ["d/only"]
