@@ -159,6 +159,27 @@ DEVICES: Mapping[str, Stack] = {
 }
 
 
+# Found as any caller: a hard link whose target leads through its own name, which is a directory again as soon as the
+# link that has replaced that makes room.
+THROUGH_ITSELF: Mapping[str, Stack] = {
+    "then something in it": [
+        [file("a/h", b"x"), file("b/h", b"y")],
+        [symlink("a", "b"), hardlink("a", "/a/h"), hardlink("a/h", "b/h")],
+    ],
+    "to nothing": [[file("b/h"), file("a/h")], [symlink("a", "b"), hardlink("a", "/a/h")]],
+    "to a device": [
+        [char("b/a", 1, 3), file("b/h"), hardlink("a/h", "b/a")],
+        [symlink("a", "b"), hardlink("a", "/a/h")],
+    ],
+}
+
+
+@pytest.mark.parametrize("stack", [pytest.param(stack, id=name) for name, stack in THROUGH_ITSELF.items()])
+def test_a_hard_link_through_its_own_name(stack: Stack) -> None:
+    """What was there is gone before the target is looked for, and what that had replaced does not come back."""
+    compare(stack)
+
+
 @pytest.mark.parametrize("stack", [pytest.param(stack, id=name) for name, stack in DEVICES.items()])
 def test_a_device_that_may_not_be_made(stack: Stack) -> None:
     """It is lost alone: hard links to it go with it, and nothing else does."""

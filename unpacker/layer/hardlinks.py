@@ -168,6 +168,7 @@ class HardLinks:
             if self._is_same(target, directory, name):
                 return True  # to remove it could remove the file itself
             self._maker.clear(directory, name)
+            self._maker.hide(directory, name)  # or the way could lead into a directory that it had replaced
             target = self._target(entry)  # it may have been a symbolic link on the way
             if target is None:
                 return False

@@ -45,7 +45,7 @@ class Maker:
         rules: Which owners to set.
         on_loss: Told of each loss, besides the record.
         on_replaced: Told when a directory or a symbolic link has gone: paths may lead elsewhere now.
-        on_skipped: Told of the path of a device that was left out: what is below is replaced all the same.
+        on_hidden: Told of a path with nothing of the layer's own, where what is below is replaced all the same.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class Maker:
         rules: Rules,
         on_loss: OnLoss,
         on_replaced: Callable[[], None],
-        on_skipped: Callable[[bytes], None],
+        on_hidden: Callable[[bytes], None],
     ) -> None:
         self._tree = tree
         self._changes = changes
         self._on_loss = on_loss
         self._on_replaced = on_replaced
-        self._on_skipped = on_skipped
+        self._on_hidden = on_hidden
         self.apart = rules.markers is not None
         self.applier = Applier(rules.owners, self.lose, rules.umask, readable=rules.readable)
         self.copier = Copier(Applier(rules.owners.on_host(), self.lose, rules.umask, readable=rules.readable))
@@ -120,8 +120,12 @@ class Maker:
         path = directory.path(name)
         self._tree.remember(_SKIPPED + 3 * len(path))
         self._changes.skipped.add(path)
-        self._on_skipped(path)
+        self._on_hidden(path)
         self.lose(LossKind.DEVICE, entry.name, why)
+
+    def hide(self, directory: Directory, name: bytes) -> None:
+        """Keep hidden what the layers below have of a name: something has replaced it that is gone again."""
+        self._on_hidden(directory.path(name))
 
     def make(self, directory: Directory, name: bytes, make: Callable[[int], None]) -> None:
         """Call ``make`` with a descriptor of the directory; if the name is taken, free it and call again."""

@@ -204,7 +204,7 @@ class Stager:
         self._places[b""] = self._places[b"."] = self._walk.root
 
     def _hide(self, path: bytes) -> None:
-        """Let a device that was left out hide what it replaces, from the entry on which asks for it."""
+        """Hide what is below a path, from the entry on that has replaced it."""
         self._forget_places()
         if self._below is not None:
             self._below.hide(path)
