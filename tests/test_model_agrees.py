@@ -154,6 +154,12 @@ DEVICES: Mapping[str, Stack] = {
         [whiteout("c")],
         [hardlink("b", "c/d"), file("c/d")],
     ],
+    "hidden by an opaque root": [[NULL], [opaque(".")], [hardlink("b", "d"), file("d")]],
+    "a link to it hidden by an opaque root": [
+        [NULL, hardlink("h", "d")],
+        [file("f"), opaque(".")],
+        [hardlink("b", "h"), file("h")],
+    ],
     "linked to before it comes, and after": [[file("d", b"x")], [hardlink("b", "d"), NULL, hardlink("c", "d")]],
     "linked to over three layers": [[NULL], [hardlink("b", "d")], [hardlink("c", "b")]],
 }

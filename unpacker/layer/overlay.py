@@ -58,7 +58,7 @@ def settle(own: Tree, hides: Hidden, below: Stack | None, markers: Markers) -> N
 def _hidden_names(path: Path, hides: Hidden, under: Stack) -> list[bytes]:
     """Give the names that need a whiteout of their own where a directory is not opaque; all only in the root."""
     if path in hides.all:
-        return [name for name, _ in under.entries()]
+        return [*(name for name, _ in under.entries()), *under.left_out_of_root()]
     return list(hides.names.get(path, ()))
 
 

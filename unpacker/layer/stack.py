@@ -233,6 +233,10 @@ class Stack:
         """Not in a stack, where a file cannot have a name in two layers: it is copied up (`unpacker.layer.copyup`)."""
         raise NotImplementedError
 
+    def left_out_of_root(self) -> set[bytes]:
+        """Give the names in the root whose devices could not be made: there is nothing to see of them, and to hide."""
+        return {path for layer, _ in self.parts for path in layer.skipped if b"/" not in path}
+
     def skipped(self, name: bytes) -> bool:
         """See `Below`; what an upper layer has of this name, a whiteout too, comes before."""
         for layer, node in self.parts:
