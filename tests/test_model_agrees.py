@@ -173,6 +173,18 @@ THROUGH_ITSELF: Mapping[str, Stack] = {
         [symlink("a", "b"), hardlink("a", "/a/h"), hardlink("a/h", "b/h")],
     ],
     "to nothing": [[file("b/h"), file("a/h")], [symlink("a", "b"), hardlink("a", "/a/h")]],
+    "that is a link below": [[symlink("b", "."), file("a/b")], [hardlink("b", "b/a/b"), file("c")]],
+    "that is a link below, then something in it": [
+        [symlink("b", ".")],
+        [symlink("a/b", "c/a")],
+        [hardlink("b", "b/a/b"), file("b/a/b")],
+    ],
+    "to the link itself, by another of its names": [
+        [symlink("b", ".w/..")],
+        [symlink("b/./a/b", "../b"), hardlink("b/a/b", "b")],
+        [hardlink("b", "b/a/b"), file("c")],
+    ],
+    "to the link itself": [[symlink("b", ".")], [hardlink("b", "b"), file("b/c")], [hardlink("a", "b")]],
     "to a device": [
         [char("b/a", 1, 3), file("b/h"), hardlink("a/h", "b/a")],
         [symlink("a", "b"), hardlink("a", "/a/h")],

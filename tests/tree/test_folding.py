@@ -42,11 +42,15 @@ def folding(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folding]
     (tmp_path / "image").touch()
     os.truncate(tmp_path / "image", 32 << 20)
     with Namespace() as namespace:
-        for step in request.param:
-            tool = step.split()[0]
-            if not has_tool(tool) or namespace.run(["env", "-C", str(tmp_path), *step.split()]).status:
-                pytest.skip(f"missing: {tool}, or a kernel that takes what it makes")
-        yield Folding(namespace, tmp_path)
+        try:
+            for step in request.param:
+                tool = step.split()[0]
+                if not has_tool(tool) or namespace.run(["env", "-C", str(tmp_path), *step.split()]).status:
+                    pytest.skip(f"missing: {tool}, or a kernel that takes what it makes")
+            yield Folding(namespace, tmp_path)
+        finally:
+            # A filesystem of the FUSE kind is a process in the namespace, which that would live as long as.
+            namespace.run(["umount", str(tmp_path / "there")])
     (tmp_path / "image").unlink()
 
 

@@ -112,7 +112,7 @@ class HardLinks:
             if self._has_directory(place, name):
                 # It is gone before the link's target is looked for, which may have been in it.
                 self._stand_in(directory, name, entry)
-            if not self._link(directory, name, entry):
+            if not self._link(place, name, entry):
                 self._stand_in(directory, name, entry)
         except UnknownError:
             self._refuse("a hard link to what may be in a layer below")
@@ -157,14 +157,19 @@ class HardLinks:
         except UnknownError:
             return False
 
-    def _link(self, directory: Directory, name: bytes, entry: Entry) -> bool:
+    def _link(self, place: Place, name: bytes, entry: Entry) -> bool:
         """Make a hard link; False if there is nothing (yet) that it could be a link to."""
+        directory = place.node
         target = self._target(entry)
+        if target is not None and self._leads_through_below(place, name, target):
+            self._maker.hide(directory, name)
+            target = self._target(entry)
         if target is None:
             return False
         try:
             self._link_to(target, directory, name, entry)
         except FileExistsError:
+            target = self._target(entry) or target  # it may have been copied up, and this name with it
             if self._is_same(target, directory, name):
                 return True  # to remove it could remove the file itself
             self._maker.clear(directory, name)
@@ -253,6 +258,34 @@ class HardLinks:
         if not link(into, name, self._store.descriptor(self._store.root), aside):
             self._made += 1
             self._copies[original.st_dev, original.st_ino] = Copied(aside, original.st_nlink, self._made)
+
+    def _leads_through_below(self, place: Place, name: bytes, target: Target) -> bool:
+        """Whether a symbolic link below has the name: it may be on the way, and goes before the target is looked for.
+
+        Unless it is the very file that is meant.
+        """
+        if place.below is None or not isinstance(place.below.look(name), bytes):
+            return False
+        if self._tree.look(place.node, name) is not None:
+            return False  # the layer's own comes before it
+        there = self._identity(Target(place, name, self._tree))
+        return there is None or there != self._identity(target)
+
+    def _identity(self, target: Target) -> tuple[int, int] | None:
+        """Give device and inode of what a link means, wherever it is."""
+        place, last, _ = target
+        own = self._own_status(target)
+        if own is not None:
+            return own.st_dev, own.st_ino
+        if place.below is None:
+            return None
+        file = place.below.file(last)
+        if file is not None:
+            return file.identity()
+        if self._maker.apart:
+            return None
+        status = os.stat(last, dir_fd=place.below.descriptor(), follow_symlinks=False)
+        return status.st_dev, status.st_ino
 
     def _is_same(self, target: Target, directory: Directory, name: bytes) -> bool:
         """Whether a name is a link to the layer's own file already."""
