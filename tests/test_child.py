@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -164,6 +165,26 @@ def test_a_child_whose_end_somebody_else_has_taken_note_of() -> None:
     os.waitpid(child.pid, 0)
 
     assert ended(child).result == 4
+
+
+def test_a_caller_with_more_than_a_thousand_descriptors() -> None:
+    """Above 1023 there is no select(2)."""
+    many = 1024 + 100
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < many:
+        pytest.skip(f"this process may have {hard} descriptors at most")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, many), hard))
+    taken: list[int] = []
+    try:
+        with open(os.devnull, "rb") as file:
+            while not taken or taken[-1] < 1024:
+                taken.append(os.dup(file.fileno()))
+
+            assert ended(Child(lambda _tell: 4)).result == 4
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,13 +138,24 @@ def _die_with_parent(lifeline: int) -> None:
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | fcntl.FASYNC)
-    if select.select([lifeline], [], [], 0)[0]:  # it died before
+    if _ready([lifeline], 0):  # it died before
         os._exit(1)
 
 
-def wait(children: list[Child]) -> None:
-    """Wait until one of some running children has told something, or ended; take in what they have told."""
-    ready, _, _ = select.select([child.status for child in children], [], [])
+def wait(children: list[Child], seconds: float | None = None) -> None:
+    """Wait until one of some running children has told something, or ended; take in what they have told.
+
+    With ``seconds``, no longer than that.
+    """
+    ready = _ready([child.status for child in children], seconds)
     for child in children:
         if child.status in ready:
             child.update()
+
+
+def _ready(descriptors: list[int], seconds: float | None) -> set[int]:
+    """Give those that can be read, or whose other end is closed; select(2) takes no number above 1023."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)}
