@@ -27,6 +27,7 @@ from unpacker.errors import (
 from unpacker.spec.descriptor import Descriptor
 from unpacker.spec.digest import Digest, InvalidDigestError
 from unpacker.spec.labels import merged, updated
+from unpacker.tree.rights import make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -220,7 +221,7 @@ def _listed(path: str) -> list[str]:
 def _create(root: str) -> None:
     """Make a layout, or complete one whose making was interrupted."""
     try:
-        os.mkdir(root)
+        make_directory(root, 0o777)
     except FileExistsError:
         if not os.path.isdir(root):
             raise DestinationError(path=root, why="is no directory") from None

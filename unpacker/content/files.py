@@ -14,6 +14,8 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from unpacker.tree.rights import make_directory, regain_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,7 +41,7 @@ def open_directory(name: str, parent: int | None = None, *, make: bool = False) 
     """
     if make:
         with suppress(FileExistsError):
-            os.mkdir(name, 0o755, dir_fd=parent)
+            make_directory(name, 0o755, holder=parent)
             if parent is not None:
                 os.fsync(parent)
     return os.open(name, _DIRECTORY | (0 if parent is None else _NO_LINK), dir_fd=parent)
@@ -74,7 +76,9 @@ def replace(parent: int, name: str, data: bytes, *, sync: bool = True) -> None:
     fd = os.open(temporary, flags, 0o644 if mode is None else mode, dir_fd=parent)
     try:
         with open(fd, "wb") as file:
-            if mode is not None:
+            if mode is None:
+                regain_file(fd)
+            else:
                 os.fchmod(fd, mode)
             file.write(data)
             file.flush()
@@ -98,6 +102,7 @@ def create(parent: int, name: str, data: bytes) -> bool:
             raise
         return False
     with open(fd, "wb") as file:
+        regain_file(fd)
         file.write(data)
         file.flush()
         os.fsync(fd)

@@ -13,6 +13,7 @@ from unpacker.errors import AlreadyExistsError, DigestMismatchError, SizeMismatc
 from unpacker.spec.digest import Digest, InvalidDigestError
 from unpacker.spec.labels import check
 from unpacker.tree.clone import copy_range, reflink
+from unpacker.tree.rights import regain_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,7 +103,9 @@ class IngestWriter:
             found = os.stat("data", dir_fd=self._here, follow_symlinks=False)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
                 os.unlink("data", dir_fd=self._here)
-        return os.open("data", _DATA, 0o644, dir_fd=self._here)
+        descriptor = os.open("data", _DATA, 0o644, dir_fd=self._here)
+        regain_file(descriptor)
+        return descriptor
 
     # -- writing -------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Protocol
 
+from unpacker.tree.rights import regain_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -112,6 +114,7 @@ class UserMarkers(_Namespace):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o600, dir_fd=tree.descriptor(directory))
         try:
+            regain_file(descriptor)  # user.* is for those who may write by the mode
             os.setxattr(descriptor, self.prefix + b"whiteout", b"y")
         finally:
             os.close(descriptor)

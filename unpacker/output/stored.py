@@ -20,6 +20,7 @@ from unpacker.tree import subvolume
 from unpacker.tree.attributes import Applier, Attributes, implied
 from unpacker.tree.directory import WORKING_MODE
 from unpacker.tree.private import tree_in
+from unpacker.tree.rights import regain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,6 +186,7 @@ class _Copying:
         with catalog.staging() as place:
             if not subvolume.create(place.descriptor, os.fsencode(merged.FILES)):
                 return None
+            regain(merged.FILES, place.descriptor)
             with tree_in(place.descriptor, os.fsencode(merged.FILES)) as tree:
                 applier = self._copy(tree, losses)
                 finish_directories(tree, applier)

@@ -46,6 +46,7 @@ from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE
 from unpacker.tree.lock import FOREVER, Holder, Lock
 from unpacker.tree.private import Private, sweep
 from unpacker.tree.remove import remove_at
+from unpacker.tree.rights import make_directory, regain_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -86,7 +87,7 @@ class Catalog:
 
     def _open(self) -> None:
         with suppress(FileExistsError):
-            os.mkdir(self.root, WORKING_MODE)
+            make_directory(self.root)
         path = os.path.join(self.root, VERSION)
         found = self._found_version(path)
         if found is None:
@@ -128,7 +129,7 @@ class Catalog:
         """Make what is in a store; another process may be doing so, or may have been killed while it did."""
         for name in _DIRECTORIES:
             with suppress(FileExistsError):
-                os.mkdir(os.path.join(self.root, name), WORKING_MODE)
+                make_directory(os.path.join(self.root, name))
         with self.lock("version"):
             if not os.path.lexists(os.path.join(self.root, VERSION)):
                 self._write(self.root, VERSION, self._version.encode())
@@ -325,7 +326,7 @@ class Catalog:
         """Give a descriptor of the directory that something shall be in; it is made, and stays through a power cut."""
         parent = os.path.dirname(path)
         try:
-            os.mkdir(parent, WORKING_MODE)
+            make_directory(parent)
         except FileExistsError:
             pass
         else:
@@ -429,6 +430,7 @@ class Catalog:
             self._remove_leases()
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
+                regain_file(descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 with open(descriptor, "wb", closefd=False) as file:
                     file.write("\n".join(names).encode())
@@ -496,6 +498,7 @@ def replace_file(directory: int, name: str, data: bytes, *, sync: bool) -> None:
     descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
         with open(descriptor, "wb") as file:
+            regain_file(descriptor)
             file.write(data)
             file.flush()
             if sync:

@@ -15,6 +15,7 @@ from unpacker.snapshots.short import short_name
 from unpacker.snapshots.snapshotter import Kind
 from unpacker.tree.attributes import Applier, implied
 from unpacker.tree.finish import finish_root
+from unpacker.tree.rights import make_directory
 
 if TYPE_CHECKING:
     from unpacker.layer.below import Hidden
@@ -81,7 +82,7 @@ class OverlaySnapshotter(StoreSnapshotter):
                 with self.opened(record.parent) as stack:
                     wanted = stack.attributes(self._markers(place).stored)
             finish_root(tree.descriptor(tree.root), wanted, self._applier(place))
-        os.mkdir(_WORK, 0o700, dir_fd=place.descriptor)
+        make_directory(_WORK, holder=place.descriptor)
 
     def missing(self, path: str, record: SnapshotRecord) -> str:
         """See `StoreSnapshotter`."""

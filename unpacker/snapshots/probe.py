@@ -16,6 +16,7 @@ from unpacker.snapshots.mounts import overlay_mount
 from unpacker.tree.directory import OPEN_DIRECTORY
 from unpacker.tree.owners import IdMap
 from unpacker.tree.private import Private
+from unpacker.tree.rights import make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ def encoding_works(directory: str | os.PathLike[str], encoding: Encoding) -> boo
         private = stack.enter_context(_private(directory))
         below, above = (stack.enter_context(private.tree(name)) for name in (b"below", b"above"))
         for place in (below.root, below.make(below.root, b"merged"), below.make(below.root, b"opaque")):
-            os.mkdir(b"gone", dir_fd=below.descriptor(place))
+            make_directory(b"gone", 0o777, holder=below.descriptor(place))
         try:
             if not write_probe(above, encoding):
                 return False
@@ -61,7 +62,7 @@ def overlay_works(directory: str | os.PathLike[str], *, userxattr: bool = False,
     with _private(directory) as private:
         names = ("a", "b", "upper", "work")
         for name in names:
-            os.mkdir(name, dir_fd=private.descriptor)
+            make_directory(name, 0o777, holder=private.descriptor)
         first, second, upper, work = (f"/proc/self/fd/{private.descriptor}/{name}" for name in names)
         written = (upper, work) if writable else (None, None)
         try:

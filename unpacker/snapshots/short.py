@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from hashlib import sha256
 
-from unpacker.tree.directory import WORKING_MODE
+from unpacker.tree.rights import make_directory
 
 LINKS = "l"
 _SHORTEST, _LONGEST = 5, 52
@@ -22,7 +22,7 @@ def short_name(root: str, path: str) -> str:
 
     links = os.path.join(root, LINKS)
     with suppress(FileExistsError):
-        os.mkdir(links, WORKING_MODE)
+        make_directory(links)
     target = os.path.join(os.pardir, os.path.relpath(path, root))
     name = b32encode(sha256(os.fsencode(target)).digest()).decode().lower().rstrip("=")
     for length in range(_SHORTEST, _LONGEST + 1):  # longer where two directories would have the same

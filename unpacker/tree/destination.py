@@ -19,6 +19,7 @@ from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, rewound
 from unpacker.tree.private import lock
 from unpacker.tree.remove import remove_at
 from unpacker.tree.rename import exchange
+from unpacker.tree.rights import make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -93,7 +94,7 @@ class Destination:
                 path = os.path.dirname(path)
             with suppress(FileExistsError, FileNotFoundError):
                 for one in reversed(missing):
-                    os.mkdir(one)
+                    make_directory(one, 0o777)
                     self._made_parents.append(one)
                 return os.open(self.parent, OPEN_DIRECTORY)
         return os.open(self.parent, OPEN_DIRECTORY)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from unpacker.errors import LimitError
 from unpacker.limits import DEFAULT
 from unpacker.tree.descriptors import part
 from unpacker.tree.remove import remove_at
+from unpacker.tree.rights import make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -164,6 +165,7 @@ class Tree:
     def __init__(self, descriptor: int, *, most_open: int = MOST_OPEN) -> None:
         self.memory = Memory()
         self._taken = 0
+        self._masked: bool | None = None  # whether the umask takes rights of the owner; None until one was made
         self._most_open = part(most_open)
         self.root = Directory(None, b"")
         self.root.descriptor = descriptor
@@ -258,7 +260,10 @@ class Tree:
         Raises:
             FileExistsError: Something else has the name.
         """
-        os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor(parent))
+        if self._masked is False:
+            os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor(parent))
+        else:
+            self._masked = make_directory(name, holder=self.descriptor(parent))
         return self.add(parent, name)
 
     def add(self, parent: Directory, name: bytes) -> Directory:
@@ -281,6 +286,16 @@ class Tree:
         if node is not None:
             self.remember(-self.forget(node))
         remove_at(self.descriptor(parent), name)
+
+    def remove_empty(self, node: Directory) -> None:
+        """Remove a directory, known to be empty, at a tenth of the cost of `remove`; if it is not, it stays."""
+        parent = node.parent
+        if parent is None:
+            raise ValueError("the root")
+        with suppress(OSError):
+            os.rmdir(node.name, dir_fd=self.descriptor(parent))
+            parent.drop(node.name)
+            self.remember(-self.forget(node))
 
     def forget(self, node: Directory) -> int:
         """Close the descriptors of a directory and all below it, before it goes away or elsewhere; give their size."""

@@ -12,7 +12,8 @@ import os
 from typing import TYPE_CHECKING
 
 from unpacker.errors import DestinationError, quoted
-from unpacker.tree.directory import WORKING_MODE, Directory, Tree, rewound
+from unpacker.tree.directory import Directory, Tree, rewound
+from unpacker.tree.rights import make_directory
 
 if TYPE_CHECKING:
     from unpacker.tree.directory import Other
@@ -31,7 +32,7 @@ def folds(directory: int, name: bytes) -> bool:
 
 def keeps_case(directory: int) -> bool:
     """Try whether a filesystem that folds names lists them as they were given."""
-    os.mkdir(_MIXED, WORKING_MODE, dir_fd=directory)
+    make_directory(_MIXED, holder=directory)
     try:
         return os.fsdecode(_MIXED) in os.listdir(rewound(directory))
     finally:

@@ -11,10 +11,12 @@ import errno
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from unpacker.errors import LockedError
 from unpacker.record import Record
+from unpacker.tree.probe import umask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ FOREVER = -1.0
 """How long to wait for a lock that is worth any wait."""
 _POLL = 0.01
 """Seconds between two attempts: most locks are held for milliseconds."""
+_OWNERS = 0o600
 _LONGEST = 100
 """Bytes that are read of what a holder wrote."""
 
@@ -72,7 +75,10 @@ class Lock:
         from filelock import FileLock, Timeout  # noqa: PLC0415 - slow to import, and most runs lock nothing
 
         # Not bound to a thread: what one thread opens, another may close.
-        lock = FileLock(self._path, thread_local=False, fallback_to_soft=False, poll_interval=_POLL)
+        new = partial(FileLock, thread_local=False, fallback_to_soft=False, poll_interval=_POLL)
+        if umask() & _OWNERS:  # which would let nobody have it a second time
+            new = partial(new, mode=_OWNERS)
+        lock = new(self._path)
         try:
             self._take(lock, 0)
         except Timeout:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
 from unpacker.tree.remove import remove_at
+from unpacker.tree.rights import make_directory
 
 if TYPE_CHECKING:
     from typing import Self
@@ -52,7 +53,7 @@ class Private:
 
     def tree(self, name: bytes) -> Tree:
         """Make an empty directory in it, as the root of a tree; whoever asks closes it."""
-        os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor)
+        make_directory(name, holder=self.descriptor)
         return tree_in(self.descriptor, name)
 
     def discard(self, name: bytes) -> None:
@@ -93,7 +94,7 @@ def make_private(holder: int, prefix: bytes, random: int) -> tuple[bytes, int]:
     """
     while True:
         name = prefix + os.urandom(random).hex().encode()
-        os.mkdir(name, WORKING_MODE, dir_fd=holder)
+        make_directory(name, holder=holder)
         descriptor, kept = -1, False
         try:
             descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=holder)

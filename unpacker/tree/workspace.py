@@ -19,6 +19,7 @@ from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
 from unpacker.tree.folding import FoldingTree, folds, keeps_case
 from unpacker.tree.private import lock, make_private
 from unpacker.tree.remove import remove_at
+from unpacker.tree.rights import make_directory
 from unpacker.tree.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Workspace:
     def tree(self, name: bytes) -> Tree:
         """Make an empty directory in the workspace, as the root of a tree; whoever asks closes it."""
         try:
-            os.mkdir(name, WORKING_MODE, dir_fd=self.descriptor)
+            make_directory(name, holder=self.descriptor)
             root = os.open(name, OPEN_DIRECTORY, dir_fd=self.descriptor)
         except OSError as error:
             error.add_note(f"in {self._path}")
