@@ -100,7 +100,11 @@ class Warned(Record):
 
 
 class Lost(Record):
-    """Something of one entry could not be applied."""
+    """Something of one entry could not be applied.
+
+    Each that the report counts is told once, but for those of layers that a store has already.  A layer that has to be
+    staged again, with those below it in view, may make up for one.
+    """
 
     kind: LossKind
     path: bytes

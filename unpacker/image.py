@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from unpacker.content.labels import UNCOMPRESSED
 from unpacker.content.layout import Layout
 from unpacker.errors import UnpackError
-from unpacker.events import LayerApplied, LayerReused, OnEvent, Waiting, Warned, ignore
+from unpacker.events import LayerApplied, LayerReused, LossKind, Lost, OnEvent, Waiting, Warned, ignore
 from unpacker.limits import DEFAULT, Limits
 from unpacker.record import Record
 from unpacker.resolve import Layer, Reference, Resolution, resolve
@@ -193,18 +193,22 @@ class Image:
     def _extract(
         self, snapshotter: StoreSnapshotter, rules: Rules, layer: Layer, parent: str | None, on_event: OnEvent
     ) -> SnapshotRecord:
-        from unpacker.layer.apply import bound_stage  # noqa: PLC0415 -- half of all code, and "is it there" needs none
+        from unpacker.layer.apply import Told, bound_stage  # noqa: PLC0415 -- half of all code, and "is it there" needs none
 
         digest = str(layer.descriptor.digest)
 
         def waiting(holder: Holder) -> None:
             on_event(Waiting(index=layer.index, digest=digest, pid=holder.pid, since=holder.since))
 
+        def lost(kind: LossKind, path: bytes, reason: str) -> None:
+            on_event(Lost(kind=kind, path=path, reason=reason))
+
         source = LayerSource(
             chain_id=layer.chain_id,
             diff_id=layer.diff_id,
             blob=layer.descriptor.digest,
-            stage=bound_stage(self.layout, layer, on_event),
+            stage=bound_stage(self.layout, layer, Told(on_event)),
+            on_loss=lost,
         )
         record, made = snapshotter.extract(source, parent, rules, on_wait=waiting)
         if made:

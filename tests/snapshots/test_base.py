@@ -24,7 +24,7 @@ from tests.support.tree import diff, files_below, read
 from unpacker.errors import LossError, SnapshotNotFoundError, SnapshotStateError
 from unpacker.events import LossKind
 from unpacker.image import Image
-from unpacker.layer.apply import bound_stage
+from unpacker.layer.apply import Told, bound_stage
 from unpacker.layer.rules import Rules
 from unpacker.snapshots import base
 from unpacker.snapshots.native import NativeSnapshotter
@@ -148,7 +148,8 @@ def test_a_layer_without_its_parent_does_not_appear(kind: type[StoreSnapshotter]
             chain_id=top.chain_id,
             diff_id=top.diff_id,
             blob=top.descriptor.digest,
-            stage=bound_stage(image.layout, top),
+            stage=bound_stage(image.layout, top, Told()),
+            on_loss=lambda _kind, _path, _reason: None,
         )
         with pytest.raises(SnapshotNotFoundError, match=below):
             snapshots.extract(source, below, rules)

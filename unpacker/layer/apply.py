@@ -5,6 +5,7 @@ The errors that come out of here name the layer, and say that a blob is damaged 
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Protocol
 
 from unpacker.archive.reader import TarReader
@@ -100,6 +101,11 @@ def _oddities(layer: Layer, stream: LayerStream, stager: Stager, reader: TarRead
     return found
 
 
+_MOST_TOLD = 1 << 20
+_LOOK_AHEAD = 1000
+"""Losses in a row that the second staging may have spared: to look through all of them each time could take long."""
+
+
 class Stage(Protocol):
     """Stages one layer: `stage_layer`, with all given but what depends on where the layer goes."""
 
@@ -170,21 +176,49 @@ def apply_layer(
     return changes
 
 
-def bound_stage(layout: Layout, layer: Layer, on_event: OnEvent = ignore) -> Stage:
-    """Give the `Stage` of one layer of a layout."""
+def bound_stage(layout: Layout, layer: Layer, told: Told) -> Stage:
+    """Give the `Stage` of one layer of a layout; ``told`` passes its events on, and may know some of them."""
 
     def stage(tree: Tree, store: Tree, rules: Rules, *, below: Covered | None, known: bool, first: bool) -> Changes:
-        told = on_event if first else _only_progress(on_event)
-        return stage_layer(layout, layer, tree, store, rules, below=below, known=known, on_event=told)
+        on_event = told if first else told.again
+        return stage_layer(layout, layer, tree, store, rules, below=below, known=known, on_event=on_event)
 
     return stage
 
 
-def _only_progress(on_event: OnEvent) -> OnEvent:
-    """Pass on how far a layer is that is staged again; all else has been said the first time."""
+class Told:
+    """Passes events on, one layer after the other: of one that is staged again, what was not said the first time.
 
-    def passed_on(event: Event) -> None:
-        if isinstance(event, LayerProgress):
-            on_event(event)
+    Both times its losses come in the order of its entries.  Of the first ones eight bytes each are kept, and not of all
+    if there are very many; then some may be told twice.
 
-    return passed_on
+    Args:
+        on_event: Told.
+    """
+
+    def __init__(self, on_event: OnEvent = ignore) -> None:
+        self._on_event = on_event
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a layer: what was told of others is forgotten."""
+        self._losses = array("q")
+        self._next = 0
+
+    def __call__(self, event: Event) -> None:
+        """Pass an event on."""
+        if isinstance(event, Lost) and len(self._losses) < _MOST_TOLD:
+            self._losses.append(hash(event))
+        self._on_event(event)
+
+    def again(self, event: Event) -> None:
+        """Pass an event of the second staging on: how far it is, and a loss that there was not the first time."""
+        if isinstance(event, LayerProgress) or (isinstance(event, Lost) and not self._knows(event)):
+            self._on_event(event)
+
+    def _knows(self, loss: Lost) -> bool:
+        try:
+            self._next = self._losses.index(hash(loss), self._next, self._next + _LOOK_AHEAD) + 1
+        except ValueError:
+            return False
+        return True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from unpacker.events import LayerApplied, OnEvent, ignore
 from unpacker.image import label
 from unpacker.layer.ahead import Ahead, default_jobs, tree_name
-from unpacker.layer.apply import bound_stage
+from unpacker.layer.apply import Told, bound_stage
 from unpacker.layer.changes import Losses
 from unpacker.layer.merge import merge_layer
 
@@ -77,11 +77,13 @@ def build(
     if rules.memory is not None:
         merged.tree.share(rules.memory)
     jobs = default_jobs() if jobs is None else jobs
+    told = Told(on_event)
     try:
-        with Ahead(image.layout, image.layers, workspace, rules, jobs=jobs, on_event=on_event) as ahead:
+        with Ahead(image.layout, image.layers, workspace, rules, jobs=jobs, on_event=told) as ahead:
             for layer in image.layers:
+                told.begin()
                 changes = merge_layer(
-                    bound_stage(image.layout, layer, on_event),
+                    bound_stage(image.layout, layer, told),
                     rules,
                     workspace,
                     merged.tree,

@@ -246,7 +246,12 @@ class _Copying:
 
         if self._rules.memory is not None:
             tree.share(self._rules.memory)
-        applier = Applier(self._rules.owners.on_host(), losses.add, self._rules.umask)
+
+        def lose(kind: LossKind, where: bytes, reason: str) -> None:
+            losses.add(kind, where, reason)
+            self._on_event(Lost(kind=kind, path=where, reason=reason))
+
+        applier = Applier(self._rules.owners.on_host(), lose, self._rules.umask)
         if self._records:
             with self._snapshotter.opened(self._records[-1].name) as stack:
                 clone(stack, tree, Copier(applier), link=link)

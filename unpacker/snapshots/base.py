@@ -348,11 +348,12 @@ class StoreSnapshotter(ABC):
             losses={str(kind): count for kind, count in changes.losses.counts.items()},
         )
 
-    def _finish(self, tree: Tree, rules: Rules, losses: Losses) -> None:
+    def _finish(self, tree: Tree, layer: LayerSource, rules: Rules, losses: Losses) -> None:
         """Give all directories of a tree their attributes."""
 
         def lose(kind: LossKind, path: bytes, reason: str) -> None:
             losses.add(kind, path, reason)
+            layer.on_loss(kind, path, reason)
 
         applier = Applier(rules.owners, lose, rules.umask, readable=rules.readable)
         finish_directories(tree, applier)

@@ -68,6 +68,6 @@ class NativeSnapshotter(StoreSnapshotter):
                 tree.share(rules.memory)
             self._copy(tree, parent, place)
             changes = merge_layer(layer.stage, rules, place, tree, skipped, empty=parent is None)
-            self._finish(tree, rules, changes.losses)
+            self._finish(tree, layer, rules, changes.losses)
         changes.skipped |= skipped
         return self._record(place, layer, parent, rules, changes)

@@ -115,7 +115,7 @@ class OverlaySnapshotter(StoreSnapshotter):
 
             def settled(own: Tree, hides: Hidden, changes: Changes) -> None:
                 overlay.settle(own, hides, stack, marks)
-                self._finish(own, rules, changes.losses)
+                self._finish(own, layer, rules, changes.losses)
 
             changes = apply_layer(layer.stage, rules, place, FILES.encode(), stack, settled)
         sidecar = marks if isinstance(marks, SidecarMarkers) else SidecarMarkers()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from unpacker.layer.apply import Stage
     from unpacker.snapshots.mounts import Mount
     from unpacker.spec.digest import Digest
+    from unpacker.tree.attributes import OnLoss
 
 
 class Kind(StrEnum):
@@ -62,6 +63,8 @@ class LayerSource(Record):
     diff_id: Digest
     blob: Digest
     stage: Stage
+    on_loss: OnLoss
+    """Told of what is lost when it has been staged."""
 
 
 class Snapshotter(Protocol):
