@@ -26,7 +26,9 @@ def make_directory(name: str | bytes, mode: int = stat.S_IRWXU, *, holder: int |
         FileExistsError: Something has the name.
     """
     os.mkdir(name, mode, dir_fd=holder)
-    return regain(name, holder)
+    with suppress(FileNotFoundError):  # another process that sweeps may have met it already
+        return regain(name, holder)
+    return False
 
 
 def regain(name: str | bytes, holder: int | None = None) -> bool:
