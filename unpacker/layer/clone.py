@@ -10,7 +10,7 @@ from unpacker.errors import quoted
 from unpacker.events import LossKind
 from unpacker.layer.stack import Stack
 from unpacker.tree import links
-from unpacker.tree.copy import keeps_mode
+from unpacker.tree.copy import is_stored_otherwise
 from unpacker.tree.folding import FoldingTree
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
         stack: The root of what is to be copied.
         tree: The tree.
         copier: Copies files: by reflink where that can be.
-        link: Make hard links instead of copies: fast, and whoever writes to one writes into the store.
+        link: Make hard links instead of copies: fast, and whoever writes to one writes into the store.  What is not
+            stored as it should be seen is copied all the same.
 
     Returns:
         How many files and directories there are.
@@ -54,8 +55,7 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
                 layer, holder = found
                 source = layer.tree.descriptor(holder)
                 into = tree.descriptor(node)
-                # What was made with privilege (so with devices) has its own mode.
-                if link and (layer.markers.encoding == "device" or not keeps_mode(source, name)):
+                if link and not is_stored_otherwise(source, name, layer.markers.shown):
                     try:
                         os.link(name, name, src_dir_fd=source, dst_dir_fd=into, follow_symlinks=False)
                         continue

@@ -73,14 +73,15 @@ def kept(target: int | bytes, mode: int, renamed: Renamed = as_it_is) -> tuple[i
     return int(text, 8) if len(text) == _MODE_DIGITS and not text.strip(b"01234567") else mode, found or None
 
 
-def keeps_mode(directory: int, name: bytes) -> bool:
-    """Whether a file in a directory of a store has another mode than it should have elsewhere."""
+def is_stored_otherwise(directory: int, name: bytes, renamed: Renamed) -> bool:
+    """Whether a file in a directory of a store has another mode, or other names of attributes, than elsewhere."""
     try:
-        return bool(os.getxattr(os.fsencode(f"/proc/self/fd/{directory}/") + name, KEPT_MODE, follow_symlinks=False))
+        found = os.listxattr(os.fsencode(f"/proc/self/fd/{directory}/") + name, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_XATTRS:
             raise
         return False
+    return any(name == KEPT_MODE or renamed(name) != name for name in map(os.fsencode, found))
 
 
 class Copier:
