@@ -190,7 +190,7 @@ def test_only_the_edge_touches_the_world(names: set[str], places: set[str]) -> N
         pytest.param("", {"urllib.request", "http", "socket", "ssl"}, set(), id="no network"),
         # What a child of this very process has left in a file without a name is nobody else's word.
         pytest.param(
-            "", {"pickle", "marshal", "yaml"}, {"unpacker.layer.ahead"}, id="nothing untrusted is more than JSON"
+            "", {"pickle", "marshal", "yaml"}, {"unpacker.layer.batch"}, id="nothing untrusted is more than JSON"
         ),
         # A user namespace comes from a child process, as one with threads may not enter any: Python itself, no program.
         pytest.param("", {"subprocess"}, {"unpacker.snapshots.idmaps"}, id="no other programs"),

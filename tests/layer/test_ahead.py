@@ -23,14 +23,19 @@ from tests.unpack.command import environment, listing
 from unpacker import child
 from unpacker.errors import UnpackError
 from unpacker.events import Event, LayerApplied, LayerProgress, LayerStarted, Lost, Warned
-from unpacker.layer import ahead, packed
+from unpacker.layer import ahead, apply, packed
 from unpacker.limits import DEFAULT
+from unpacker.resolve import Layer
+from unpacker.spec.descriptor import Descriptor
+from unpacker.spec.digest import Digest
 from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.layoutbuild import LayoutBuilder
+    from unpacker.content.layout import Layout
+    from unpacker.layer.changes import Changes
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 PATIENCE = 20.0
@@ -49,11 +54,22 @@ LAYERS: list[list[Entry]] = [
 ]
 
 
+ALONE = 1_000_000
+
+
 @pytest.fixture(autouse=True)
 def small_layers_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a process of its own."""
     if not child.may_fork():
         pytest.skip("this process has more threads than one")
     monkeypatch.setattr(ahead, "WORTH", 0)
+    monkeypatch.setattr(ahead, "SHARES", ALONE)
+
+
+@pytest.fixture
+def in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let several layers share a process."""
+    monkeypatch.setattr(ahead, "SHARES", 1)
 
 
 @pytest.fixture(autouse=True)
@@ -135,11 +151,14 @@ def test_any_stack_of_layers_is_the_same(stack: Stack, tmp_path_factory: pytest.
     write_layout(place / "layout", [layer(*entries) for entries in fitted], compression="none")
 
     alone = outcome(place / "layout", place / "alone", jobs=1)
-    together = outcome(place / "layout", place / "together", jobs=3)
+    for shares in (1, ALONE):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ahead, "SHARES", shares)
+            together = outcome(place / "layout", place / f"together-{shares}", jobs=2)
 
-    assert together == alone
-    if (place / "alone").exists():
-        assert diff(read(place / "alone"), read(place / "together")) == []
+        assert together == alone
+        if (place / "alone").exists():
+            assert diff(read(place / "alone"), read(place / f"together-{shares}")) == []
 
 
 def test_each_layer_starts_before_it_proceeds_and_ends_complete(built: LayoutBuilder, tmp_path: Path) -> None:
@@ -158,11 +177,93 @@ def test_each_layer_starts_before_it_proceeds_and_ends_complete(built: LayoutBui
     assert applied == sorted(applied)
 
 
+# -- several layers in one process -------------------------------------------------------------------------------------
+
+
+def sized(*sizes: int) -> list[Layer]:
+    digest = Digest.parse("sha256:" + 64 * "0")
+    blobs = [Descriptor(media_type="layer", digest=digest, size=size) for size in sizes]
+    return [Layer(index=index, descriptor=blob, diff_id=digest, chain_id=digest) for index, blob in enumerate(blobs)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shares"),
+    [
+        ([], []),
+        ([5], []),
+        ([50], [[0]]),
+        ([5, 4], []),
+        ([5, 5], [[0, 1]]),
+        ([20, 20, 20], [[0], [1], [2]]),
+        ([20, 90, 20], [[1], [0], [2]]),
+        ([20, 30, 90, 20], [[2], [0], [1], [3]]),
+        ([20, 4, 4, 20, 4, 4], [[0], [3], [1, 2, 4]]),
+        ([4, 4, 4, 4, 4, 4, 4], [[0, 1, 2], [3, 4, 5]]),
+        ([500, 4, 60, 4, 70, 400], [[0], [1, 2, 3, 4], [5]]),
+    ],
+    ids=str,
+)
+def test_how_layers_are_shared_out(sizes: list[int], shares: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process is worth ten bytes here, and small layers have to come to an eighth of all."""
+    monkeypatch.setattr(ahead, "WORTH", 10)
+    monkeypatch.setattr(ahead, "SHARES", 4)
+
+    found = [[layer.index for layer in share] for share in ahead.batches(sized(*sizes), 2)]
+
+    assert found == shares
+
+
+@pytest.mark.usefixtures("in_batches")
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_layers_that_share_a_process_are_the_same(
+    jobs: int, built: LayoutBuilder, tmp_path: Path, forks: list[int]
+) -> None:
+    alone = outcome(built.path, tmp_path / "alone", jobs=1)
+
+    together = outcome(built.path, tmp_path / "together", jobs=jobs)
+
+    assert 0 < len(forks) < len(LAYERS)
+    assert together == alone
+    assert diff(read(tmp_path / "alone"), read(tmp_path / "together")) == []
+    assert listing(tmp_path) == ["alone", "layout", "together"]
+
+
+def test_what_a_process_had_ready_before_it_failed_is_taken(
+    tmp_path: Path, forks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = write_layout(tmp_path / "layout", [layer(file(f"f{number}", b"x")) for number in range(8)])
+    alone = outcome(built.path, tmp_path / "alone", jobs=1)
+    pack, packing, staging = packed.pack, iter(range(100)), []
+    stage = apply.stage_layer
+
+    def killed(*words: Any) -> packed.Packed:
+        if next(packing) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pack(*words)
+
+    def in_parent(layout: Layout, layer: Layer, *words: Any, **options: Any) -> Changes:
+        staging.append(layer.index)
+        return stage(layout, layer, *words, **options)
+
+    monkeypatch.setattr(ahead, "SHARES", 1)
+    monkeypatch.setattr(packed, "pack", killed)
+    monkeypatch.setattr(apply, "stage_layer", in_parent)
+
+    assert outcome(built.path, tmp_path / "together", jobs=2) == alone
+    assert len(forks) == 2
+    assert staging == [2, 3, 6, 7]
+    assert diff(read(tmp_path / "alone"), read(tmp_path / "together")) == []
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("shares", [1, ALONE])
 @pytest.mark.parametrize("number", range(len(LAYERS)))
-def test_a_damaged_layer_is_the_same_error(number: int, built: LayoutBuilder, tmp_path: Path) -> None:
+def test_a_damaged_layer_is_the_same_error(
+    number: int, shares: int, built: LayoutBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "SHARES", shares)
     built.flip(built.images[0].layers[number].digest)
     alone, _ = outcome(built.path, tmp_path / "alone", jobs=1)
 
@@ -173,8 +274,12 @@ def test_a_damaged_layer_is_the_same_error(number: int, built: LayoutBuilder, tm
     assert listing(tmp_path) == ["layout"]
 
 
+@pytest.mark.parametrize("shares", [1, ALONE])
 @pytest.mark.parametrize("limit", [{"entries": 20}, {"image_bytes": 40_000}, {"layer_bytes": 5000}, {"path_bytes": 99}])
-def test_a_limit_is_the_same_error(limit: dict[str, int], built: LayoutBuilder, tmp_path: Path) -> None:
+def test_a_limit_is_the_same_error(
+    limit: dict[str, int], shares: int, built: LayoutBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "SHARES", shares)
     limits = DEFAULT.changed(**limit)
     alone, _ = outcome(built.path, tmp_path / "alone", jobs=1, limits=limits)
 
@@ -279,6 +384,7 @@ import sys
 from unpacker.layer import ahead
 from unpacker.unpacking import unpack
 ahead.WORTH = 0
+ahead.SHARES = 1_000_000
 unpack(sys.argv[1], sys.argv[2], jobs=3)
 """
 

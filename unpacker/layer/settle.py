@@ -103,8 +103,10 @@ def merge(own: Tree, below: Tree) -> None:
     if own.root.attributes is not None:
         below.describe(below.root, own.root.attributes)
     pending = [(own.root, below.root)]
+    spent: list[Directory] = []
     while pending:
         new, old = pending.pop()
+        spent.append(new)
         for name in _all_names(own, new):
             child = new.children.get(name)
             there = old.children.get(name)
@@ -120,6 +122,8 @@ def merge(own: Tree, below: Tree) -> None:
             except NotADirectoryError:  # a directory takes the place of a file
                 below.remove(old, name)
                 own.move(new, name, below, old)
+    for directory in reversed(spent[1:]):  # the inner ones first; the root goes with whatever may be left
+        own.remove_empty(directory)
 
 
 class _Below:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from unpacker.events import LayerApplied, OnEvent, ignore
 from unpacker.image import label
-from unpacker.layer.ahead import Ahead, default_jobs, tree_name
+from unpacker.layer.ahead import Ahead, default_jobs
 from unpacker.layer.apply import Told, bound_stage
+from unpacker.layer.batch import tree_name
 from unpacker.layer.changes import Losses
 from unpacker.layer.merge import merge_layer
 

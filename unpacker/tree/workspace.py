@@ -140,19 +140,17 @@ class Workspace:
             raise
         return FoldingTree(root, self._destination.path) if self._folds else Tree(root)
 
-    def file(self) -> io.FileIO:
-        """Make a file in the workspace, to be written and read again, that has no name; whoever asks closes it."""
-        name = b"file"
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.descriptor)
-        try:
-            os.unlink(name, dir_fd=self.descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return io.FileIO(descriptor, "r+")
+    def new_file(self, name: bytes) -> io.FileIO:
+        """Make a file in the workspace, to be written; whoever asks closes it."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        return io.FileIO(os.open(name, flags, 0o600, dir_fd=self.descriptor), "w")
+
+    def file(self, name: bytes) -> io.FileIO:
+        """Open a file of the workspace, to be read; whoever asks closes it."""
+        return io.FileIO(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor))
 
     def discard(self, name: bytes) -> None:
-        """Remove one tree of the workspace."""
+        """Remove one tree, or file, of the workspace."""
         remove_at(self.descriptor, name)
 
     # -- after -------------------------------------------------------------------------------------------------------
