@@ -57,7 +57,7 @@ class Memory:
     largest: int
     """Of the process that used most."""
     together: int
-    """Of all processes at one time, as far as it was looked at; pages that they share are counted for each."""
+    """Of all processes at one time, as far as it was looked at; what several share is counted once (``Pss``)."""
     processes: int
     """How many processes were seen."""
 
@@ -117,9 +117,8 @@ def watched(command: Command) -> Memory:
         while True:
             now = 0
             for member in _members(sessions):
-                peak, resident = _memory(member)
-                peaks[member] = max(peaks.get(member, 0), peak)
-                now += resident
+                peaks[member] = max(peaks.get(member, 0), _field(member, "status", "VmHWM"))
+                now += _field(member, "smaps_rollup", "Pss")
             together = max(together, now)
             ended, status, _ = os.wait4(pid, os.WNOHANG)
             if ended:
@@ -180,15 +179,14 @@ def _session(pid: int) -> int:
     return int(fields[3]) if fields else -1
 
 
-def _memory(pid: int) -> tuple[int, int]:
-    """Give what a process had resident at most, and now, in KiB; nothing if it is gone."""
-    found = {"VmHWM": 0, "VmRSS": 0}
+def _field(pid: int, file: str, field: str) -> int:
+    """Give a number of KiB that a file of ``/proc/PID`` has; nothing if the process is gone."""
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
+        for line in Path(f"/proc/{pid}/{file}").read_text(errors="replace").splitlines():
             name, _, value = line.partition(":")
-            if name in found:
-                found[name] = int(value.split()[0])
-    return found["VmHWM"], found["VmRSS"]
+            if name == field:
+                return int(value.split()[0])
+    return 0
 
 
 def _server_seconds(command: Command) -> tuple[float, float]:
