@@ -18,12 +18,14 @@ from tests.model.strategies import Stack, fit_for, stacks
 from tests.support.layoutbuild import write_layout
 from tests.support.probes import can_chown, can_mknod, can_set_user_xattr
 from tests.support.tarbuild import Entry, char, directory, file, hardlink, layer, opaque, symlink, whiteout
-from tests.support.tree import diff, read
+from tests.support.tree import diff, files_below, read
 from tests.unpack.command import environment, listing
 from unpacker import child
+from unpacker.archive.pieces import CHUNK
 from unpacker.errors import UnpackError
 from unpacker.events import Event, LayerApplied, LayerProgress, LayerStarted, Lost, Warned
 from unpacker.layer import ahead, apply, packed
+from unpacker.layer.batch import Batch
 from unpacker.limits import DEFAULT
 from unpacker.resolve import Layer
 from unpacker.spec.descriptor import Descriptor
@@ -310,6 +312,25 @@ def test_no_more_layers_are_begun_when_there_are_too_many_bytes(tmp_path: Path, 
 
     assert isinstance(refused, tuple)
     assert len(forks) < 8
+
+
+def test_layers_side_by_side_stop_at_the_limit_for_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each alone has room enough when it begins."""
+    most, number = 6 << 20, 3
+    built = write_layout(tmp_path / "layout", [layer(file(f"f{one}", bytes(5 << 20))) for one in range(number)])
+    sizes: list[int] = []
+    take = Batch.take
+
+    def measured(*words: Any) -> object:
+        if not sizes:
+            sizes.append(sum(path.stat().st_size for path in files_below(tmp_path) if path.name.startswith("f")))
+        return take(*words)
+
+    monkeypatch.setattr(Batch, "take", measured)
+    refused, _ = outcome(built.path, tmp_path / "dest", jobs=number, limits=DEFAULT.changed(image_bytes=most))
+
+    assert isinstance(refused, tuple)
+    assert sizes[0] <= most + number * CHUNK
 
 
 def test_a_child_that_fails_is_replaced(

@@ -12,7 +12,10 @@ from tests.support.layoutbuild import write_layout
 from tests.support.tarbuild import directory, file, layer
 from tests.unpack.command import command, hints, listing, refused, succeeded, unpack
 from tests.unpack.namespace import Namespace, needs_mount
+from unpacker.archive.pieces import CHUNK
 from unpacker.errors import LimitError
+from unpacker.limits import DEFAULT
+from unpacker.unpacking import unpack as unpack_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,9 +55,27 @@ def test_the_layers_of_an_image_have_a_limit_together(words: tuple[str, ...], tm
 
     outcome = unpack("--limit=image_bytes=100000", *words_in(tmp_path, words), built.path, tmp_path / "dest")
 
-    assert refused(outcome, 5).startswith("decompressed bytes of all layers: 1")
+    assert re.fullmatch(
+        r"layer sha256:[0-9a-f]{64} at offset 0: decompressed bytes of all layers: 1\d{5}, .*", refused(outcome, 5)
+    )
     assert hints(outcome) == ["if you trust the image, raise the limit: --limit image_bytes=200000"]
     assert not (tmp_path / "dest").exists()
+
+
+@FORMS
+def test_no_layer_goes_on_when_there_are_too_many_bytes(words: tuple[str, ...], tmp_path: Path) -> None:
+    """It would else be written as a whole, be it a thousand times what is left."""
+    tars = [layer(file("a", bytes(1 << 20))), layer(file("b", bytes(64 << 20))), layer(file("c"))]
+    built = write_layout(tmp_path / "layout", tars)
+    store = tmp_path / "store" if words else None
+    most = 3 << 20
+
+    with pytest.raises(LimitError) as caught:
+        unpack_image(built.path, tmp_path / "dest", store=store, limits=DEFAULT.changed(image_bytes=most))
+
+    assert caught.value.limit == "image_bytes"
+    assert caught.value.layer == built.images[0].layers[1].digest
+    assert most < caught.value.found <= most + CHUNK
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["directory", "store"])

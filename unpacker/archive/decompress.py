@@ -71,15 +71,20 @@ class Decompressed:
     """The decompressed bytes of a blob, in chunks of at most `CHUNK`, none of them empty and few of them small.
 
     When it ends without an error, ``read`` has given its last: whatever it verifies is verified.
+
+    Args:
+        read, limits: See `decompress`.
+        total: See `unpacker.layer.rules.Rules`.
     """
 
-    def __init__(self, read: Callable[[], bytes], limits: Limits = DEFAULT) -> None:
+    def __init__(self, read: Callable[[], bytes], limits: Limits = DEFAULT, total: Callable[[int], int] = int) -> None:
         self._pieces = Pieces(read)
         self._pieces.look(_HEAD)
         self.compression: Compression = sniff(self._pieces.data[:_HEAD])
         self.size = 0
         """Bytes given so far."""
         self._limits = limits
+        self._total = total
         self._chunks = coalesced(self._open())
 
     def __iter__(self) -> Iterator[bytes]:
@@ -90,6 +95,9 @@ class Decompressed:
         self.size += len(chunk)
         if self.size > self._limits.layer_bytes:
             raise LimitError("layer_bytes", self._limits.layer_bytes, self.size, "decompressed bytes of a layer")
+        total = self._total(self.size)
+        if total > self._limits.image_bytes:
+            raise LimitError("image_bytes", self._limits.image_bytes, total, "decompressed bytes of all layers")
         if self.size > self._limits.ratio_floor and self.size > self._limits.ratio * self._pieces.read:
             ratio = -(-self.size // self._pieces.read)
             raise LimitError("ratio", self._limits.ratio, ratio, "decompressed bytes for each compressed byte")

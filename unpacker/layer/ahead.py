@@ -11,6 +11,7 @@ and meets the reason himself.
 from __future__ import annotations
 
 import os
+from mmap import mmap
 from typing import TYPE_CHECKING
 
 from unpacker.child import may_fork, wait
@@ -19,7 +20,7 @@ from unpacker.tree.directory import Memory
 from unpacker.tree.undisturbed import undisturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from unpacker.content.layout import Layout
@@ -37,6 +38,8 @@ WORTH = 1 << 20
 SHARES = 4
 """Processes over time, for each that may run at a time, that small layers alone would be given: the more there are, the
 sooner the first ends and the better they share the cores out."""
+_NUMBER = 8
+"""Bytes of a number."""
 
 
 def default_jobs() -> int:
@@ -98,10 +101,11 @@ class Ahead:
         self._jobs = jobs
         self._on_event = on_event
         self._batches: list[Batch] = []
-        self._tar_bytes = 0  # of the layers whose process has ended
         self._waiting = batches(layers, jobs) if jobs > 1 and len(layers) > 1 else []
         if len(self._waiting) < 2 or not may_fork():  # noqa: PLR2004 -- a single process would be waited for
             self._waiting.clear()
+        # What each process has decompressed, where all of them see it: together they stop at the limit for all layers.
+        self._sizes = memoryview(mmap(-1, max(1, len(self._waiting)) * _NUMBER)).cast("q")
 
     def __enter__(self) -> Self:
         try:
@@ -144,19 +148,28 @@ class Ahead:
         """
         while self._waiting and sum(batch.child.running for batch in self._batches) < self._jobs:
             limits = self._rules.limits
-            left = limits.image_bytes - self._tar_bytes
-            if left < 0:
+            if sum(self._sizes) > limits.image_bytes:
                 return
-            rules = self._rules.changed(memory=Memory(limits.memory_bytes // (self._jobs + 1)))
+            memory = Memory(limits.memory_bytes // (self._jobs + 1))
+            rules = self._rules.changed(memory=memory, total=self._counter(len(self._waiting) - 1))
             share = self._waiting.pop(0)
             if not share or _size(share) < WORTH:  # the caller was faster
                 continue
             try:
-                self._batches.append(Batch(self._layout, share, self._workspace, rules, left=left))
+                self._batches.append(Batch(self._layout, share, self._workspace, rules))
             except OSError:  # no more processes, descriptors or space, and the caller needs some as well
                 self._waiting.clear()
                 return
             self._tell(self._batches[-1])
+
+    def _counter(self, number: int) -> Callable[[int], int]:
+        """Give what a process counts with: what it has decompressed of all its layers is added to the others'."""
+
+        def total(size: int) -> int:
+            self._sizes[number] = size
+            return sum(self._sizes)
+
+        return total
 
     def _listen(self, seconds: float | None = None) -> None:
         """Take in what the processes tell, and start more where some have ended; with ``seconds``, wait no longer."""
@@ -164,8 +177,6 @@ class Ahead:
         before = [batch.child.told for batch in running]
         wait([batch.child for batch in running], seconds)
         for batch, told in zip(running, before, strict=True):
-            if not batch.child.running:
-                self._tar_bytes += batch.child.result or 0
             if batch.child.told != told:
                 self._tell(batch)
         self._batches = [batch for batch in self._batches if not batch.spent]

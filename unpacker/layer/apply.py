@@ -71,7 +71,10 @@ def stage_layer(
     def lose(kind: LossKind, path: bytes, reason: str) -> None:
         on_event(Lost(kind=kind, path=path, reason=reason))
 
-    with layout.blob(layer.descriptor) as blob, LayerStream(blob, layer, rules.limits, progress) as stream:
+    with (
+        layout.blob(layer.descriptor) as blob,
+        LayerStream(blob, layer, rules.limits, progress, rules.total) as stream,
+    ):
         stager = Stager(tree, store, rules, below=below, known=known, on_loss=lose)
         reader = TarReader(stream, rules.limits)
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import marshal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unpacker.child import Child
@@ -57,8 +58,7 @@ class Batch:
         layout: Where the blobs are.
         layers: At least one, in chain order.
         workspace: Where they are staged.
-        rules: How.
-        left: Bytes that all of them together may come to, decompressed.
+        rules: How; ``total`` takes the bytes of all these layers.
 
     Attributes:
         layers: The layers.
@@ -68,13 +68,10 @@ class Batch:
         OSError: There are no more processes, descriptors, or space.
     """
 
-    def __init__(
-        self, layout: Layout, layers: Sequence[Layer], workspace: Workspace, rules: Rules, *, left: int
-    ) -> None:
+    def __init__(self, layout: Layout, layers: Sequence[Layer], workspace: Workspace, rules: Rules) -> None:
         self.layers = layers
         self._workspace = workspace
         self._rules = rules
-        self._left = left
         self._trees: dict[int, Tree] = {}
         self._begun = self._ended = 0  # of how many layers the start and the end have been told
         try:
@@ -91,9 +88,7 @@ class Batch:
         """Stage all of them, in the process."""
         done = size = 0
         for layer in self.layers:
-            limits = self._rules.limits
-            most = min(limits.layer_bytes, self._left - size)
-            rules = self._rules.changed(limits=limits.changed(layer_bytes=most))
+            rules = self._rules.changed(total=partial(self._total, size))
             with (
                 self._trees.pop(layer.index) as tree,
                 self._workspace.tree(_links_name(layer.index)) as links,
@@ -108,6 +103,9 @@ class Batch:
             done += _steps(layer)
             tell(done)
         return size
+
+    def _total(self, before: int, size: int) -> int:
+        return self._rules.total(before + size)
 
     def ready(self, layer: Layer) -> bool:
         """Whether all is there of a layer, or no more will come."""

@@ -9,6 +9,8 @@ from unpacker.limits import DEFAULT, Limits
 from unpacker.record import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unpacker.layer.markers import Markers
     from unpacker.tree.directory import Memory
     from unpacker.tree.owners import Owners
@@ -27,6 +29,9 @@ class Rules(Record):
     limits: Limits = DEFAULT
     memory: Memory | None = None
     """What all layers together have to remember; None: each of them has as much as ``limits`` allow for itself."""
+
+    total: Callable[[int], int] = int
+    """Given the decompressed bytes of a layer so far, gives those of all layers so far."""
 
     def check_total(self, tar_bytes: int) -> None:
         """Refuse an image whose layers so far were decompressed to too much.

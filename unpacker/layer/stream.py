@@ -45,15 +45,22 @@ class LayerStream:
         layer: What it must be.
         limits: How much may come out.
         on_progress: Told of the bytes of the blob read so far, in the caller's thread.
+        total: See `unpacker.layer.rules.Rules`.
     """
 
     def __init__(
-        self, blob: VerifiedBlob, layer: Layer, limits: Limits, on_progress: Callable[[int], None] = lambda _: None
+        self,
+        blob: VerifiedBlob,
+        layer: Layer,
+        limits: Limits,
+        on_progress: Callable[[int], None] = lambda _: None,
+        total: Callable[[int], int] = int,
     ) -> None:
         self._blob = blob
         self._layer = layer
         self._limits = limits
         self._on_progress = on_progress
+        self._total = total
         blob.lazy = True
         self._hashing = Hashing(layer.diff_id)
         self._chunks: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
@@ -147,7 +154,7 @@ class LayerStream:
 
     def _read(self) -> None:
         try:
-            chunks = Decompressed(self._piece, self._limits)
+            chunks = Decompressed(self._piece, self._limits, self._total)
             self.compression = chunks.compression
             self._is_blob = chunks.compression == "none" and self._layer.diff_id == self._blob.digest
             for chunk in chunks:

@@ -85,7 +85,7 @@ def build(
                 told.begin()
                 changes = merge_layer(
                     bound_stage(image.layout, layer, told),
-                    rules,
+                    rules.changed(total=merged.tar_bytes.__add__),
                     workspace,
                     merged.tree,
                     merged.skipped,
