@@ -160,7 +160,6 @@ class Image:
         rules: Rules | None = None,
         *,
         labels: bool = True,
-        jobs: int | None = None,
         on_event: OnEvent = ignore,
     ) -> list[SnapshotRecord]:
         """Make the snapshots of all layers that are not there; what other processes make is waited for.
@@ -169,7 +168,6 @@ class Image:
             snapshotter: Where they shall be.
             rules: How layers are applied; None: as `StoreSnapshotter.rules` says.
             labels: Note each verified layer's diff_id as ``containerd.io/uncompressed`` in the layout.
-            jobs: How many layers are staged at a time, as in `unpacker.unpack`.
             on_event: Told what happens, in this thread.
 
         Returns:
@@ -181,21 +179,9 @@ class Image:
         rules = snapshotter.rules(self._limits) if rules is None else rules
         records: list[SnapshotRecord] = []
         names = [str(chain_id) for chain_id in self.chain_ids()]
-        with (
-            snapshotter.catalog.lease(names),
-            staged_ahead(self.layout, self.layers, snapshotter, rules, jobs=jobs, on_event=told) as take,
-        ):
+        with snapshotter.catalog.lease(names):
             for layer, parent in zip(self.layers, [None, *names], strict=False):
                 total = sum(each.tar_bytes for each in records)
-                source = LayerSource(
-                    chain_id=layer.chain_id,
-                    diff_id=layer.diff_id,
-                    blob=layer.descriptor.digest,
-                    stage=bound_stage(self.layout, layer, told),
-                    take=partial(take, layer),
-                    on_loss=lost,
-                )
-                told.begin()
                 record = self._extract(snapshotter, rules.changed(total=total.__add__), layer, parent, on_event)
                 records.append(record)
                 rules.check_total(total + record.tar_bytes)
