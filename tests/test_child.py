@@ -135,8 +135,9 @@ def test_children_die_with_a_parent_that_is_killed() -> None:
     parent = os.fork()
     if not parent:
         try:
-            for _ in range(2):
-                os.write(writing, b"%d\n" % Child(_for_ever).pid)
+            children = [Child(_for_ever) for _ in range(2)]
+            for child in children:
+                os.write(writing, b"%d\n" % child.pid)
             time.sleep(1000)
         finally:
             os._exit(1)
@@ -165,6 +166,36 @@ def test_a_child_whose_end_somebody_else_has_taken_note_of() -> None:
     os.waitpid(child.pid, 0)
 
     assert ended(child).result == 4
+
+
+def test_a_signal_that_comes_upon_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked for the process never gets it, and could not end it."""
+    before = descriptors()
+    fork = os.fork
+    pids = []
+
+    def interrupted() -> int:
+        pids.append(fork())
+        if pids[-1]:
+            signal.raise_signal(signal.SIGINT)
+        return pids[-1]
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Child(sleeps)
+
+    assert not is_there(pids[0])
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pids[0], os.WNOHANG)
+    assert len(descriptors()) == len(before)
+
+
+def test_a_child_that_nobody_has_any_more() -> None:
+    before = descriptors()
+    pid = Child(sleeps).pid
+
+    assert not is_there(pid)
+    assert len(descriptors()) == len(before)
 
 
 def test_a_caller_with_more_than_a_thousand_descriptors() -> None:

@@ -68,12 +68,19 @@ class Child:
                 if not self.pid:
                     _run(work, theirs, lifeline, self._lifeline)
                 self.running = True
+        except BaseException:  # a signal may have waited until there was a process
+            self.kill()
+            raise
         finally:
             for descriptor in (theirs, lifeline):
                 if descriptor >= 0:
                     os.close(descriptor)
             if not self.running:
                 self._close()
+
+    def __del__(self) -> None:
+        """End it if nobody has it any more: an exception of a signal's handler may come before anybody has."""
+        self.kill()
 
     def update(self) -> None:
         """Take in what it has told, or that it has ended; waits if there is no news."""
