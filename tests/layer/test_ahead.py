@@ -371,6 +371,26 @@ def test_where_there_are_no_more_processes_the_parent_does_it(
     assert listing(tmp_path) == ["alone", "layout", "together"]
 
 
+@pytest.mark.parametrize("moment", [1, 2, 4])
+def test_a_signal_that_comes_upon_a_new_process_ends_all(
+    moment: int, built: LayoutBuilder, tmp_path: Path, forks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = os.fork
+
+    def interrupted() -> int:
+        pid = fork()
+        if pid and len(forks) == moment:
+            signal.raise_signal(signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(built.path, tmp_path / "dest", labels=False, jobs=3)
+
+    assert len(forks) == moment
+    assert listing(tmp_path) == ["layout"]
+
+
 def test_a_process_with_other_threads_is_not_forked(built: LayoutBuilder, tmp_path: Path, forks: list[int]) -> None:
     stop = threading.Event()
     other = threading.Thread(target=stop.wait)

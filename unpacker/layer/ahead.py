@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from unpacker.content.layout import Layout
     from unpacker.events import OnEvent
+    from unpacker.layer.batch import Files
     from unpacker.layer.changes import Changes
     from unpacker.layer.rules import Rules
     from unpacker.resolve import Layer
     from unpacker.tree.directory import Tree
-    from unpacker.tree.workspace import Workspace
 
 MOST_JOBS = 4
 """Processes at most if nobody says how many: each takes some 40 MiB, and the disk has to keep up, too."""
@@ -89,7 +89,7 @@ class Ahead:
         self,
         layout: Layout,
         layers: Sequence[Layer],
-        workspace: Workspace,
+        workspace: Files,
         rules: Rules,
         *,
         jobs: int,
@@ -156,7 +156,8 @@ class Ahead:
             if not share or _size(share) < WORTH:  # the caller was faster
                 continue
             try:
-                self._batches.append(Batch(self._layout, share, self._workspace, rules))
+                with undisturbed():  # until it is known which process is to be ended
+                    self._batches.append(Batch(self._layout, share, self._workspace, rules))
             except OSError:  # no more processes, descriptors or space, and the caller needs some as well
                 self._waiting.clear()
                 return
