@@ -34,7 +34,7 @@ class Limits(Record):
     """Layers of one image.  Docker stops at 127, overlayfs at 500."""
 
     image_bytes: int = 1 << 40
-    """Decompressed bytes of all layers together; a layer is not read on that goes beyond."""
+    """Decompressed bytes of all layers, and of copies in place of hard links; what goes beyond is not read on."""
 
     entries: int = 10_000_000
     """Tar entries of one layer, and directories in it, which names alone can ask for."""

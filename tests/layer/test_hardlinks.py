@@ -240,7 +240,7 @@ def test_where_no_link_can_be_made_a_copy_stands_in(bench: Bench, tmp_path: Path
     found = read(quick_path / "own")
     assert sketch(found) == {"a": "file content = a", "b": "file content = a"}
     assert (found[b"a"].mode, found[b"a"].mtime_ns) == (0o4711, 5)
-    assert losses == [(LossKind.LINK, b"a", "copied, not linked: Invalid cross-device link")]
+    assert losses == [(LossKind.LINK, b"a", "copied (7 B), not linked: Invalid cross-device link")]
     assert stager.changes.losses.counts == {LossKind.LINK: 1}
 
 

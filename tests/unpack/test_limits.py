@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from typing import TYPE_CHECKING
@@ -9,16 +10,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.layoutbuild import write_layout
-from tests.support.tarbuild import directory, file, layer
+from tests.support.tarbuild import directory, file, hardlink, layer
 from tests.unpack.command import command, hints, listing, refused, succeeded, unpack
 from tests.unpack.namespace import Namespace, needs_mount
 from unpacker.archive.pieces import CHUNK
 from unpacker.errors import LimitError
+from unpacker.events import LossKind
+from unpacker.layer import ahead
 from unpacker.limits import DEFAULT
+from unpacker.snapshots.native import NativeSnapshotter
+from unpacker.snapshots.overlay import OverlaySnapshotter
 from unpacker.unpacking import unpack as unpack_image
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from unpacker.snapshots.base import StoreSnapshotter
 
 FORMS = pytest.mark.parametrize("words", [(), ("--store", "store")], ids=["directory", "store"])
 
@@ -47,6 +54,69 @@ def test_some_of_a_filesystem_stays_free(words: tuple[str, ...], tmp_path: Path)
         if not words:
             assert listing(namespace.path(small)) == []
             succeeded(namespace.run(command("-q", "--limit=free_bytes=1M", built.path, small / "dest")))
+
+
+@needs_mount
+@pytest.mark.parametrize("kind", [NativeSnapshotter, OverlaySnapshotter])
+def test_some_stays_free_of_a_copy_out_of_a_store(kind: type[StoreSnapshotter], tmp_path: Path) -> None:
+    """Nothing is read from the image then; the store is elsewhere."""
+    tars = [layer(file("f", os.urandom(11 << 20))), layer(file("g", os.urandom(11 << 20)))]
+    built = write_layout(tmp_path / "layout", tars, compression="none")
+    small, store = tmp_path / "small", f"--store={tmp_path / 'store'}"
+    with kind(tmp_path / "store"):
+        small.mkdir()
+    succeeded(unpack(store, built.path, tmp_path / "large"))
+    with Namespace() as namespace:
+        namespace.mount("-t", "tmpfs", "-o", "size=32m", "tmpfs", small)
+
+        outcome = namespace.run(command("-q", store, built.path, small / "dest"))
+
+        assert refused(outcome, 6).startswith("the filesystem is nearly full: ")
+        assert "--limit free_bytes=" in hints(outcome)[0]
+        assert listing(namespace.path(small)) == []
+        succeeded(namespace.run(command("-q", "--limit=free_bytes=1M", store, built.path, small / "dest")))
+
+
+def no_hard_links(*_words: object, **_given: object) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+LINKS = [hardlink("b", "a"), hardlink("c", "a"), hardlink("d", "a")]
+
+
+@FORMS
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_copies_in_place_of_hard_links_count(
+    jobs: int, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a filesystem has no hard links, an entry without data is as large as the largest file."""
+    monkeypatch.setattr(ahead, "WORTH", 0)
+    monkeypatch.setattr(os, "link", no_hard_links)
+    data = os.urandom(1 << 20)
+    built = write_layout(tmp_path / "layout", [layer(file("x", data)), layer(file("a", data), *LINKS)])
+    store = tmp_path / "store" if words else None
+
+    with pytest.raises(LimitError, match="bytes of all layers") as caught:
+        unpack_image(
+            *(built.path, tmp_path / "dest"), store=store, jobs=jobs, limits=DEFAULT.changed(image_bytes=4_500_000)
+        )
+    assert caught.value.limit == "image_bytes"
+    if jobs == 1:
+        assert (caught.value.entry, caught.value.layer) == (b"d", built.images[0].layers[1].digest)
+    assert not (tmp_path / "dest").exists()
+
+
+def test_copies_of_all_layers_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", no_hard_links)
+    tars = [layer(file(f"{one}/a", os.urandom(1 << 20)), hardlink(f"{one}/b", f"{one}/a")) for one in range(3)]
+    built = write_layout(tmp_path / "layout", tars)
+
+    with pytest.raises(LimitError, match="bytes of all layers"):
+        unpack_image(built.path, tmp_path / "dest", jobs=1, limits=DEFAULT.changed(image_bytes=5_500_000))
+    report = unpack_image(built.path, tmp_path / "dest", jobs=1, limits=DEFAULT.changed(image_bytes=6_500_000))
+    assert report.losses == {LossKind.LINK: 3}
+    sample = report.loss_samples[LossKind.LINK]
+    assert sample == "'0/b': copied (1048576 B), not linked: Operation not permitted"
 
 
 @FORMS

@@ -40,8 +40,9 @@ TARS = (
     layer(file("lib/new", b"new", mode=0o600), whiteout("usr/lib/set"), opaque("gone"), file("gone/kept", b"kept")),
 )
 PROGRAM = """
-import os, sys, unpacker
+import os, sys, unpacker, unpacker.layer.ahead
 from unpacker import ContentStore, Image, NativeSnapshotter, OverlaySnapshotter
+unpacker.layer.ahead.WORTH = 0  # each layer a process, where there may be several
 os.umask(int(sys.argv[1]))
 unpacker.unpack("layout", "new/parents/dest")
 unpacker.unpack("layout", "side", jobs=2)

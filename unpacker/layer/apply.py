@@ -15,6 +15,7 @@ from unpacker.layer import settle
 from unpacker.layer.below import Covered, Hidden
 from unpacker.layer.stage import Stager
 from unpacker.layer.stream import LayerStream
+from unpacker.layer.volume import Volume
 from unpacker.spec.mediatypes import layer_compression
 from unpacker.tree.room import Room
 
@@ -64,6 +65,12 @@ def stage_layer(
 
     room = Room(tree.descriptor(tree.root), rules.limits.free_bytes)
 
+    volume = Volume(rules)
+
+    def copying(size: int) -> None:
+        room.take(size)
+        volume.copy(size)
+
     def progress(done: int) -> None:
         room.check()
         on_event(LayerProgress(index=layer.index, done=done))
@@ -73,9 +80,9 @@ def stage_layer(
 
     with (
         layout.blob(layer.descriptor) as blob,
-        LayerStream(blob, layer, rules.limits, progress, rules.total) as stream,
+        LayerStream(blob, layer, rules.limits, progress, volume.read) as stream,
     ):
-        stager = Stager(tree, store, rules, below=below, known=known, on_loss=lose)
+        stager = Stager(tree, store, rules, below=below, known=known, on_loss=lose, on_copy=copying)
         reader = TarReader(stream, rules.limits)
         try:
             stager.run(reader)
@@ -88,6 +95,7 @@ def stage_layer(
     for oddity in _oddities(layer, stream, stager, reader):
         on_event(Warned(message=f"layer {digest}: {oddity}"))
     stager.changes.tar_bytes = stream.size
+    stager.changes.copied_bytes = volume.copied
     return stager.changes
 
 
@@ -162,6 +170,7 @@ def apply_layer(
     with own:
         if changes is None:
             changes = staged(own, below=None, known=below is None, first=True)
+        rules.check_total(changes.tar_bytes + changes.copied_bytes)  # what is made already was not held to the rest
         if below is None:
             settled(own, hides, changes)
             return changes

@@ -46,9 +46,12 @@ class Changes:
         losses: What could not be applied.
         entries: Tar entries read.
         tar_bytes: Decompressed bytes read.
+        copied_bytes: Bytes of whole files in place of hard links.
     """
 
-    __slots__ = ("assumed", "entries", "losses", "opaque", "skipped", "tar_bytes", "unresolved", "whiteouts")
+    __slots__ = (
+        *("assumed", "copied_bytes", "entries", "losses", "opaque", "skipped", "tar_bytes", "unresolved", "whiteouts"),
+    )
 
     def __init__(self) -> None:
         self.opaque: list[bytes] = []
@@ -59,3 +62,4 @@ class Changes:
         self.losses = Losses()
         self.entries = 0
         self.tar_bytes = 0
+        self.copied_bytes = 0

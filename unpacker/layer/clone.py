@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from unpacker.tree.copy import Copier
     from unpacker.tree.directory import Directory, Tree
 
+_ENTRY = 512
+"""Bytes that each name counts for, as in an archive."""
 _KNOWN = 300
 """Bytes of memory that a file takes that has several names."""
 
@@ -46,6 +48,7 @@ def clone(stack: Stack, tree: Tree, copier: Copier, *, link: bool = False) -> in
             prefix = node.path() + b"/" if node.parent else b""
             for name, found in under.entries():
                 count += 1
+                copier.on_copy(_ENTRY)
                 path = prefix + name
                 if isinstance(found, Stack):
                     child = tree.make(node, name)

@@ -46,6 +46,7 @@ class Maker:
         on_loss: Told of each loss, besides the record.
         on_replaced: Told when a directory or a symbolic link has gone: paths may lead elsewhere now.
         on_hidden: Told of a path with nothing of the layer's own, where what is below is replaced all the same.
+        on_copy: See `unpacker.tree.copy.Copier`.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Maker:
         on_loss: OnLoss,
         on_replaced: Callable[[], None],
         on_hidden: Callable[[bytes], None],
+        on_copy: Callable[[int], None],
     ) -> None:
         self._tree = tree
         self._changes = changes
@@ -64,7 +66,8 @@ class Maker:
         self._on_hidden = on_hidden
         self.apart = rules.markers is not None
         self.applier = Applier(rules.owners, self.lose, rules.umask, readable=rules.readable)
-        self.copier = Copier(Applier(rules.owners.on_host(), self.lose, rules.umask, readable=rules.readable))
+        applier = Applier(rules.owners.on_host(), self.lose, rules.umask, readable=rules.readable)
+        self.copier = Copier(applier, on_copy)
 
     def file(
         self, directory: Directory, name: bytes, entry: Entry, reader: TarReader, *, tree: Tree | None = None

@@ -40,8 +40,10 @@ def pack(tree: Tree, changes: Changes) -> Packed:
         for node in reversed([*_unknown(assumed, numbers)]):
             add(node, there=False)
     losses = [(kind.value, count, *changes.losses.samples[kind]) for kind, count in changes.losses.counts.items()]
-    rest = [changes.opaque, changes.whiteouts, list(changes.skipped), changes.unresolved]
-    return nodes, [numbers[node] for node in changes.assumed], losses, [*rest, changes.entries, changes.tar_bytes]
+    numbered = [numbers[node] for node in changes.assumed]
+    counts = [changes.entries, changes.tar_bytes, changes.copied_bytes]
+    rest = [changes.opaque, changes.whiteouts, list(changes.skipped), changes.unresolved, counts]
+    return nodes, numbered, losses, rest
 
 
 def _unknown(node: Directory | None, numbers: dict[Directory, int]) -> Iterable[Directory]:
@@ -75,7 +77,8 @@ def unpack(packed: Packed, tree: Tree) -> Changes:
     for kind, count, path, reason in losses:
         changes.losses.counts[LossKind(kind)] = count
         changes.losses.samples[LossKind(kind)] = (path, reason)
-    changes.opaque, changes.whiteouts, skipped, changes.unresolved, changes.entries, changes.tar_bytes = rest
+    changes.opaque, changes.whiteouts, skipped, changes.unresolved, counts = rest
+    changes.entries, changes.tar_bytes, changes.copied_bytes = counts
     changes.skipped = set(skipped)
     return changes
 

@@ -31,17 +31,18 @@ class Rules(Record):
     """What all layers together have to remember; None: each of them has as much as ``limits`` allow for itself."""
 
     total: Callable[[int], int] = int
-    """Given the decompressed bytes of a layer so far, gives those of all layers so far."""
+    """Given what a layer comes to so far (`unpacker.layer.volume`), gives what all layers come to."""
 
-    def check_total(self, tar_bytes: int) -> None:
-        """Refuse an image whose layers so far were decompressed to too much.
+    def check_total(self, size: int) -> None:
+        """Refuse an image of which a layer, that comes to this size, is too much.
 
         Raises:
-            LimitError: They were.
+            LimitError: It is.
         """
-        if tar_bytes > self.limits.image_bytes:
+        total = self.total(size)
+        if total > self.limits.image_bytes:
             what = "decompressed bytes of all layers"
-            raise LimitError("image_bytes", self.limits.image_bytes, tar_bytes, what)
+            raise LimitError("image_bytes", self.limits.image_bytes, total, what)
 
     @property
     def name(self) -> str:

@@ -24,6 +24,8 @@ from unpacker.tree.attributes import Attributes
 from unpacker.tree.directory import Directory, Memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unpacker.archive.reader import TarReader
     from unpacker.layer.below import Covered
     from unpacker.layer.rules import Rules
@@ -41,6 +43,10 @@ def _ignore_loss(_kind: object, _path: bytes, _reason: str) -> None:
     """Do nothing: losses are in the record as well."""
 
 
+def _ignore_copy(_size: int) -> None:
+    """Do nothing."""
+
+
 class Stager:
     """Stages one layer.
 
@@ -51,6 +57,7 @@ class Stager:
         below: The view of the layers below; None if there are none, or no view.
         known: Whether ``below`` is all there is: staged with the view, or nothing is below.
         on_loss: Told of each loss, besides the record.
+        on_copy: See `unpacker.tree.copy.Copier`.
 
     Attributes:
         changes: The record.
@@ -66,6 +73,7 @@ class Stager:
         below: Covered | None = None,
         known: bool = False,
         on_loss: OnLoss = _ignore_loss,
+        on_copy: Callable[[int], None] = _ignore_copy,
     ) -> None:
         self.changes = Changes()
         self.climbed: bytes | None = None
@@ -85,7 +93,7 @@ class Stager:
             directories=rules.limits.entries,
         )
         self._below = below
-        self._maker = Maker(tree, self.changes, rules, on_loss, self._forget_places, self._hide)
+        self._maker = Maker(tree, self.changes, rules, on_loss, self._forget_places, self._hide, on_copy)
         self._links = HardLinks(
             tree, store, walk=self._walk, maker=self._maker, changes=self.changes, refuse=self._refuse, known=known
         )

@@ -33,6 +33,7 @@ class Rootfs:
         losses: What could not be applied.
         entries: Tar entries applied, over all layers.
         tar_bytes: Bytes of the layers decompressed.
+        copied_bytes: Bytes of whole files in place of hard links.
         skipped: Paths of devices that could not be made.
     """
 
@@ -42,6 +43,7 @@ class Rootfs:
         self.losses = Losses()
         self.entries = 0
         self.tar_bytes = 0
+        self.copied_bytes = 0
         self.skipped: set[bytes] = set()
 
     def add(self, changes: Changes) -> None:
@@ -49,6 +51,7 @@ class Rootfs:
         self.losses.update(changes.losses)
         self.entries += changes.entries
         self.tar_bytes += changes.tar_bytes
+        self.copied_bytes += changes.copied_bytes
         self.skipped |= changes.skipped
 
 
@@ -85,7 +88,7 @@ def build(
                 told.begin()
                 changes = merge_layer(
                     bound_stage(image.layout, layer, told),
-                    rules.changed(total=merged.tar_bytes.__add__),
+                    rules.changed(total=(merged.tar_bytes + merged.copied_bytes).__add__),
                     workspace,
                     merged.tree,
                     merged.skipped,
@@ -94,7 +97,6 @@ def build(
                     made=ahead.take(layer),
                 )
                 merged.add(changes)
-                rules.check_total(merged.tar_bytes)
                 if labels:
                     label(image.layout, layer, on_event)
                 on_event(

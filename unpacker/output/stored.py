@@ -21,6 +21,7 @@ from unpacker.tree.attributes import Applier, Attributes, implied
 from unpacker.tree.directory import WORKING_MODE
 from unpacker.tree.private import tree_in
 from unpacker.tree.rights import regain
+from unpacker.tree.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -254,7 +255,8 @@ class _Copying:
         applier = Applier(self._rules.owners.on_host(), lose, self._rules.umask)
         if self._records:
             with self._snapshotter.opened(self._records[-1].name) as stack:
-                clone(stack, tree, Copier(applier), link=link)
+                room = Room(tree.descriptor(tree.root), self._rules.limits.free_bytes)
+                clone(stack, tree, Copier(applier, room.take), link=link)
         return applier
 
     def _stored(self, tree: Tree) -> Stored:

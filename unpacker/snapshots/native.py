@@ -10,14 +10,17 @@ import os
 from typing import TYPE_CHECKING
 
 from unpacker.layer.clone import clone
+from unpacker.limits import DEFAULT
 from unpacker.snapshots.base import FILES, StoreSnapshotter
 from unpacker.snapshots.mounts import bind_mount
 from unpacker.snapshots.snapshotter import Kind
 from unpacker.tree.attributes import implied
 from unpacker.tree.finish import finish_directories, finish_root
+from unpacker.tree.room import Room
 
 if TYPE_CHECKING:
     from unpacker.layer.rules import Rules
+    from unpacker.limits import Limits
     from unpacker.snapshots.mounts import Mount
     from unpacker.snapshots.record import SnapshotRecord
     from unpacker.snapshots.snapshotter import LayerSource
@@ -45,16 +48,18 @@ class NativeSnapshotter(StoreSnapshotter):
     def _fill(self, place: Private, record: SnapshotRecord) -> None:
         """Copy the parent; a view of it as well, as what is mounted writable could be written to."""
         with place.tree(FILES.encode()) as tree:
-            self._copy(tree, record.parent, place)
+            self._copy(tree, record.parent, place, DEFAULT)
             applier = self._copier(place).applier
             finish_directories(tree, applier)
             finish_root(tree.descriptor(tree.root), tree.root.attributes or implied(), applier)
 
-    def _copy(self, tree: Tree, parent: str | None, place: Private) -> None:
+    def _copy(self, tree: Tree, parent: str | None, place: Private, limits: Limits) -> None:
         """Copy a snapshot into an empty tree, whose directories wait for their attributes then."""
         if parent is not None:
+            copier = self._copier(place)
+            copier.on_copy = Room(tree.descriptor(tree.root), limits.free_bytes).take
             with self.opened(parent) as stack:
-                clone(stack, tree, self._copier(place))
+                clone(stack, tree, copier)
 
     def _stage(self, place: Private, layer: LayerSource, parent: str | None, rules: Rules) -> SnapshotRecord:
         """See `StoreSnapshotter`."""
@@ -66,7 +71,7 @@ class NativeSnapshotter(StoreSnapshotter):
         with place.tree(FILES.encode()) as tree:
             if rules.memory is not None:
                 tree.share(rules.memory)
-            self._copy(tree, parent, place)
+            self._copy(tree, parent, place, rules.limits)
             changes = merge_layer(layer.stage, rules, place, tree, skipped, empty=parent is None)
             self._finish(tree, layer, rules, changes.losses)
         changes.skipped |= skipped

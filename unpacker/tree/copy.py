@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE_DIGITS = 4
+_STEP = 4 << 20
+"""Bytes of a file that are copied at a time."""
 _NO_XATTRS = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA})
 
 _KINDS = {
@@ -84,15 +86,21 @@ def is_stored_otherwise(directory: int, name: bytes, renamed: Renamed) -> bool:
     return any(name == KEPT_MODE or renamed(name) != name for name in map(os.fsencode, found))
 
 
+def _ignore(_size: int) -> None:
+    """Do nothing."""
+
+
 class Copier:
     """Copies what is no directory, from one directory to another.
 
     Args:
         applier: Gives the copies their attributes, and counts what cannot be given; ids are the host's.
+        on_copy: Told of all bytes before they are copied, unless their blocks are shared; may raise.
     """
 
-    def __init__(self, applier: Applier) -> None:
+    def __init__(self, applier: Applier, on_copy: Callable[[int], None] = _ignore) -> None:
         self.applier = applier
+        self.on_copy = on_copy
         self._reflink = True
 
     def copy(
@@ -167,13 +175,22 @@ class Copier:
         if self._reflink:
             return
         if status.st_blocks * 512 >= size:
-            _copy_range(reading, writing, 0, size)
+            self._copy_range(reading, writing, 0, size)
             return
         position = 0
         while (begin := _next_data(reading, position)) is not None:
             position = os.lseek(reading, begin, os.SEEK_HOLE)
-            _copy_range(reading, writing, begin, position)
+            self._copy_range(reading, writing, begin, position)
         os.ftruncate(writing, size)
+
+    def _copy_range(self, reading: int, writing: int, begin: int, end: int) -> None:
+        """Copy bytes to the same place in another file."""
+        while begin < end:
+            step = min(_STEP, end - begin)
+            self.on_copy(step)
+            if copy_range(reading, writing, begin, begin + step) < begin + step:
+                raise OSError(errno.EIO, "the file has become shorter while it was copied")
+            begin += step
 
 
 def _next_data(descriptor: int, position: int) -> int | None:
@@ -184,9 +201,3 @@ def _next_data(descriptor: int, position: int) -> int | None:
         if error.errno != errno.ENXIO:
             raise
         return None
-
-
-def _copy_range(reading: int, writing: int, begin: int, end: int) -> None:
-    """Copy bytes to the same place in another file."""
-    if copy_range(reading, writing, begin, end) < end:
-        raise OSError(errno.EIO, "the file has become shorter while it was copied")

@@ -27,7 +27,8 @@ def link(source: int, name: bytes, into: int, new: bytes) -> str | None:
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-        return f"copied, not linked: {os.strerror(error.errno)}"
+        size = os.stat(name, dir_fd=source, follow_symlinks=False).st_size
+        return f"copied ({size} B), not linked: {os.strerror(error.errno)}"
     return None
 
 

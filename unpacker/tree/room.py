@@ -6,6 +6,8 @@ import os
 
 from unpacker.errors import RoomError
 
+_EACH = 1 << 20
+
 
 class Room:
     """Sees to it that some of a filesystem stays free.
@@ -21,6 +23,14 @@ class Room:
     def __init__(self, descriptor: int, kept: int) -> None:
         self._descriptor = descriptor
         self._kept = kept
+        self._since = 0  # bytes since it was asked the last time
+
+    def take(self, size: int) -> None:
+        """Count what is about to be written; see `check`, which is called for each mebibyte."""
+        self._since += size
+        if self._since >= _EACH:
+            self._since = 0
+            self.check()
 
     def check(self) -> None:
         """Ask how much is left.
