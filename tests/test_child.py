@@ -198,6 +198,21 @@ def test_a_child_that_nobody_has_any_more() -> None:
     assert len(descriptors()) == len(before)
 
 
+def test_a_copy_of_its_parent_leaves_it_alone() -> None:
+    """A program that unpacks may fork as well, and each of its processes forgets what it has in the end."""
+    child = Child(sleeps)
+    copy = os.fork()
+    if not copy:
+        child.kill()
+        del child
+        os._exit(0)
+    os.waitpid(copy, 0)
+
+    assert is_there(child.pid)
+    child.kill()
+    assert not is_there(child.pid)
+
+
 def test_a_caller_with_more_than_a_thousand_descriptors() -> None:
     """Above 1023 there is no select(2)."""
     many = 1024 + 100

@@ -53,6 +53,7 @@ class Child:
 
     def __init__(self, work: Callable[[Tell], int]) -> None:
         self.pid = 0
+        self._parent = os.getpid()
         self.running = False
         self.told = 0
         self.result: int | None = None
@@ -98,8 +99,8 @@ class Child:
                 self.told = number
 
     def kill(self) -> None:
-        """End it, if it has not ended by itself."""
-        if self.running:
+        """End it, if it has not ended by itself; what is a copy of its parent, by another fork, leaves it alone."""
+        if self.running and os.getpid() == self._parent:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             self._reap()
