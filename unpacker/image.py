@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from unpacker.content.labels import UNCOMPRESSED
 from unpacker.content.layout import Layout
 from unpacker.errors import UnpackError
-from unpacker.events import LayerApplied, LayerReused, LossKind, Lost, OnEvent, Waiting, Warned, ignore
+from unpacker.events import LayerApplied, LayerReused, Lost, OnEvent, Waiting, Warned, ignore
 from unpacker.limits import DEFAULT, Limits
 from unpacker.record import Record
 from unpacker.resolve import Layer, Reference, Resolution, resolve
@@ -160,6 +161,7 @@ class Image:
         rules: Rules | None = None,
         *,
         labels: bool = True,
+        jobs: int | None = None,
         on_event: OnEvent = ignore,
     ) -> list[SnapshotRecord]:
         """Make the snapshots of all layers that are not there; what other processes make is waited for.
@@ -168,6 +170,7 @@ class Image:
             snapshotter: Where they shall be.
             rules: How layers are applied; None: as `StoreSnapshotter.rules` says.
             labels: Note each verified layer's diff_id as ``containerd.io/uncompressed`` in the layout.
+            jobs: How many layers are staged at a time, as in `unpacker.unpack`.
             on_event: Told what happens, in this thread.
 
         Returns:
@@ -176,13 +179,29 @@ class Image:
         Raises:
             UnpackError, OSError: See `unpacker.layer.apply.stage_layer`.
         """
+        from unpacker.layer.apply import Told, bound_stage  # noqa: PLC0415 -- half of all code, and "is it there" needs none
+        from unpacker.snapshots.ahead import staged_ahead  # noqa: PLC0415 -- as above
+
         rules = snapshotter.rules(self._limits) if rules is None else rules
         records: list[SnapshotRecord] = []
         names = [str(chain_id) for chain_id in self.chain_ids()]
-        with snapshotter.catalog.lease(names):
+        told = Told(on_event)
+        with (
+            snapshotter.catalog.lease(names),
+            staged_ahead(self.layout, self.layers, snapshotter, rules, jobs=jobs, on_event=told) as take,
+        ):
             for layer, parent in zip(self.layers, [None, *names], strict=False):
                 total = sum(each.tar_bytes for each in records)
-                record = self._extract(snapshotter, rules.changed(total=total.__add__), layer, parent, on_event)
+                told.begin()
+                source = LayerSource(
+                    chain_id=layer.chain_id,
+                    diff_id=layer.diff_id,
+                    blob=layer.descriptor.digest,
+                    stage=bound_stage(self.layout, layer, told),
+                    take=partial(take, layer),
+                    on_loss=lambda kind, path, reason: on_event(Lost(kind=kind, path=path, reason=reason)),
+                )
+                record = _extract(snapshotter, source, parent, rules.changed(total=total.__add__), layer, on_event)
                 records.append(record)
                 rules.check_total(total + record.tar_bytes)
                 if labels and record.blob == str(layer.descriptor.digest):  # another blob has not been seen to give it
@@ -191,41 +210,6 @@ class Image:
                 snapshotter.catalog.set_image(self._facts())
         return records
 
-    def _extract(
-        self, snapshotter: StoreSnapshotter, rules: Rules, layer: Layer, parent: str | None, on_event: OnEvent
-    ) -> SnapshotRecord:
-        from unpacker.layer.apply import Told, bound_stage  # noqa: PLC0415 -- half of all code, and "is it there" needs none
-
-        digest = str(layer.descriptor.digest)
-
-        def waiting(holder: Holder) -> None:
-            on_event(Waiting(index=layer.index, digest=digest, pid=holder.pid, since=holder.since))
-
-        def lost(kind: LossKind, path: bytes, reason: str) -> None:
-            on_event(Lost(kind=kind, path=path, reason=reason))
-
-        source = LayerSource(
-            chain_id=layer.chain_id,
-            diff_id=layer.diff_id,
-            blob=layer.descriptor.digest,
-            stage=bound_stage(self.layout, layer, Told(on_event)),
-            on_loss=lost,
-        )
-        record, made = snapshotter.extract(source, parent, rules, on_wait=waiting)
-        if made:
-            on_event(
-                LayerApplied(
-                    index=layer.index,
-                    digest=digest,
-                    diff_id=str(layer.diff_id),
-                    entries=record.entries,
-                    size=record.tar_bytes,
-                )
-            )
-        else:
-            on_event(LayerReused(index=layer.index, digest=digest, chain_id=record.name, size=layer.descriptor.size))
-        return record
-
     def _facts(self) -> dict[str, str]:
         return {
             "name": f"{os.path.abspath(self.layout)}:{self.name}",
@@ -233,6 +217,36 @@ class Image:
             "platform": str(self.platform),
             "chain_id": str(self.layers[-1].chain_id),
         }
+
+
+def _extract(
+    snapshotter: StoreSnapshotter,
+    source: LayerSource,
+    parent: str | None,
+    rules: Rules,
+    layer: Layer,
+    on_event: OnEvent,
+) -> SnapshotRecord:
+    """Make the snapshot of a layer, unless it is there, and tell which of the two it was."""
+    digest = str(layer.descriptor.digest)
+
+    def waiting(holder: Holder) -> None:
+        on_event(Waiting(index=layer.index, digest=digest, pid=holder.pid, since=holder.since))
+
+    record, made = snapshotter.extract(source, parent, rules, on_wait=waiting)
+    if made:
+        on_event(
+            LayerApplied(
+                index=layer.index,
+                digest=digest,
+                diff_id=str(layer.diff_id),
+                entries=record.entries,
+                size=record.tar_bytes,
+            )
+        )
+    else:
+        on_event(LayerReused(index=layer.index, digest=digest, chain_id=record.name, size=layer.descriptor.size))
+    return record
 
 
 def label(layout: Layout, layer: Layer, on_event: OnEvent) -> None:

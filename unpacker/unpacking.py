@@ -92,7 +92,15 @@ def unpack(
 
             with open_snapshotter(store, create=True, sync=sync) as snapshotter:
                 rootfs = build_from_store(
-                    image, snapshotter, workspace, rules, dest=os.fspath(dest), link=link, labels=labels, on_event=told
+                    image,
+                    snapshotter,
+                    workspace,
+                    rules,
+                    dest=os.fspath(dest),
+                    link=link,
+                    labels=labels,
+                    jobs=jobs,
+                    on_event=told,
                 )
         with rootfs.tree as tree:
 

@@ -149,6 +149,7 @@ def test_a_layer_without_its_parent_does_not_appear(kind: type[StoreSnapshotter]
             diff_id=top.diff_id,
             blob=top.descriptor.digest,
             stage=bound_stage(image.layout, top, Told()),
+            take=lambda _place, _name: None,
             on_loss=lambda _kind, _path, _reason: None,
         )
         with pytest.raises(SnapshotNotFoundError, match=below):

@@ -139,7 +139,7 @@ def _unpack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         metavar="N",
-        help="stage N layers at a time (default: as many as there are cores, at most 4; one, with a store)",
+        help="stage layers in N processes at a time (default: as many as there are cores, at most 4)",
     )
     feedback_options(parser)
 

@@ -79,7 +79,7 @@ class Ahead:
     Args:
         layout: Where the blobs are.
         layers: Those of the image, in chain order.
-        workspace: Where they are staged.
+        place: Where they are staged.
         rules: How.
         jobs: Processes at a time; with 1 of them nothing is staged ahead.
         on_event: Told of each layer's start and progress at once, and of all else when the layer is taken.
@@ -89,14 +89,14 @@ class Ahead:
         self,
         layout: Layout,
         layers: Sequence[Layer],
-        workspace: Files,
+        place: Files,
         rules: Rules,
         *,
         jobs: int,
         on_event: OnEvent,
     ) -> None:
         self._layout = layout
-        self._workspace = workspace
+        self._place = place
         self._rules = rules
         self._jobs = jobs
         self._on_event = on_event
@@ -157,7 +157,7 @@ class Ahead:
                 continue
             try:
                 with undisturbed():  # until it is known which process is to be ended
-                    self._batches.append(Batch(self._layout, share, self._workspace, rules))
+                    self._batches.append(Batch(self._layout, share, self._place, rules))
             except OSError:  # no more processes, descriptors or space, and the caller needs some as well
                 self._waiting.clear()
                 return

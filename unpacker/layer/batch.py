@@ -11,12 +11,12 @@ import io
 import marshal
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from unpacker.child import Child
 from unpacker.events import Event, LayerProgress, LayerStarted, LossKind, Lost, Warned
 from unpacker.layer import packed
-from unpacker.layer.apply import stage_layer
+from unpacker.layer.apply import Place, stage_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from unpacker.layer.rules import Rules
     from unpacker.resolve import Layer
     from unpacker.tree.directory import Tree
-    from unpacker.tree.workspace import Workspace
 
 _INTERVAL = 0.05
 """Seconds between two words of progress."""
@@ -51,13 +50,23 @@ def _record_name(index: int) -> bytes:
     return b"record-%d" % index
 
 
+class Files(Place, Protocol):
+    """A place for trees that may have files, too."""
+
+    def new_file(self, name: bytes) -> io.FileIO:
+        """Make a file in it, to be written; whoever asks closes it."""
+
+    def file(self, name: bytes) -> io.FileIO:
+        """Open one of them, to be read; whoever asks closes it."""
+
+
 class Batch:
     """Layers that a process stages, or has staged; they are taken in the order in which they were given.
 
     Args:
         layout: Where the blobs are.
         layers: At least one, in chain order.
-        workspace: Where they are staged.
+        place: Where they are staged.
         rules: How; ``total`` takes the bytes of all these layers.
 
     Attributes:
@@ -68,20 +77,20 @@ class Batch:
         OSError: There are no more processes, descriptors, or space.
     """
 
-    def __init__(self, layout: Layout, layers: Sequence[Layer], workspace: Workspace, rules: Rules) -> None:
+    def __init__(self, layout: Layout, layers: Sequence[Layer], place: Files, rules: Rules) -> None:
         self.layers = layers
-        self._workspace = workspace
+        self._place = place
         self._rules = rules
         self._trees: dict[int, Tree] = {}
         self._begun = self._ended = 0  # of how many layers the start and the end have been told
         try:
             for layer in layers:
-                self._trees[layer.index] = workspace.tree(tree_name(layer.index))
+                self._trees[layer.index] = place.tree(tree_name(layer.index))
             self.child = Child(lambda tell: self._stage(layout, tell))
         except BaseException:
             self._close_trees()
             for layer in layers:
-                workspace.discard(tree_name(layer.index))
+                place.discard(tree_name(layer.index))
             raise
 
     def _stage(self, layout: Layout, tell: Tell) -> int:
@@ -91,14 +100,14 @@ class Batch:
             rules = self._rules.changed(total=partial(self._total, size))
             with (
                 self._trees.pop(layer.index) as tree,
-                self._workspace.tree(_links_name(layer.index)) as links,
-                io.BufferedWriter(self._workspace.new_file(_record_name(layer.index))) as record,
+                self._place.tree(_links_name(layer.index)) as links,
+                io.BufferedWriter(self._place.new_file(_record_name(layer.index))) as record,
             ):
                 listener = _Listener(record, done, tell)
                 changes = stage_layer(layout, layer, tree, links, rules, known=not layer.index, on_event=listener)
                 listener.write_all()
                 marshal.dump(packed.pack(tree, changes), record)
-            self._workspace.discard(_links_name(layer.index))
+            self._place.discard(_links_name(layer.index))
             size += changes.tar_bytes
             done += _steps(layer)
             tell(done)
@@ -146,18 +155,18 @@ class Batch:
             raise
         tree.close()
         for name in (tree_name(layer.index), _links_name(layer.index)):
-            self._workspace.discard(name)
+            self._place.discard(name)
         return None
 
     def _read(self, layer: Layer, tree: Tree, on_event: OnEvent) -> Changes:
         name = _record_name(layer.index)
-        with io.BufferedReader(self._workspace.file(name)) as record:
+        with io.BufferedReader(self._place.file(name)) as record:
             for event in self.progress():
                 on_event(event)
             while isinstance(said := marshal.load(record), list):  # noqa: S302 -- from a process of ours
                 for values in said:
                     on_event(_event(values))
-        self._workspace.discard(name)
+        self._place.discard(name)
         return packed.unpack(said, tree)
 
     def _has(self, layer: Layer) -> bool:

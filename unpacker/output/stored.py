@@ -61,6 +61,7 @@ def build_from_store(
     dest: str,
     link: bool = False,
     labels: bool = True,
+    jobs: int | None = None,
     on_event: OnEvent = ignore,
 ) -> Stored:
     """Unpack an image into a store, and copy its tree from there; the caller closes the tree that comes out.
@@ -73,6 +74,7 @@ def build_from_store(
         dest: What errors call the place where it shall be.
         link: Make hard links into the store instead of a copy.
         labels: Note each verified layer's diff_id in the layout.
+        jobs: Layers that are staged at a time; None: `unpacker.layer.ahead.default_jobs`.
         on_event: Told what happens.
 
     Raises:
@@ -86,7 +88,7 @@ def build_from_store(
         return rootfs
     # The lease outlasts that of the unpack: the image's name may be given to another one while files are copied.
     with snapshotter.catalog.lease(map(str, image.chain_ids())):
-        copying.add(image.unpack(snapshotter, rules, labels=labels, on_event=copying.told))
+        copying.add(image.unpack(snapshotter, rules, labels=labels, jobs=jobs, on_event=copying.told))
         rootfs = copying.at_once() if whole else None
         return rootfs or copying.file_by_file(dest, link=link)
 

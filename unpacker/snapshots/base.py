@@ -312,8 +312,7 @@ class StoreSnapshotter(ABC):
     def _extract(self, layer: LayerSource, parent: str | None, rules: Rules) -> SnapshotRecord:
         """Make the snapshot of a layer, in a private place until it is complete."""
         with self.catalog.staging() as place:
-            rules = rules.changed(readable=not may_read_all(place.descriptor))
-            record = self._stage(place, layer, parent, rules)
+            record = self._stage(place, layer, parent, self.rules_in(place, rules))
             self.catalog.write_record(place.descriptor, record)
             if self._sync:
                 sync_filesystem(place.descriptor)
@@ -322,6 +321,10 @@ class StoreSnapshotter(ABC):
                     raise SnapshotNotFoundError(store=self.catalog.root, name=parent)
                 self.catalog.publish(place, record.name)
         return record
+
+    def rules_in(self, place: Private, rules: Rules) -> Rules:
+        """Give the rules by which layers are staged for this store, in a place of it."""
+        return rules.changed(readable=not may_read_all(place.descriptor))
 
     @abstractmethod
     def _stage(self, place: Private, layer: LayerSource, parent: str | None, rules: Rules) -> SnapshotRecord:

@@ -31,6 +31,7 @@ from unpacker.content.blob import read_regular
 from unpacker.errors import (
     AlreadyExistsError,
     DocumentError,
+    LockedError,
     SnapshotNotFoundError,
     StoreOwnerError,
     UnsupportedError,
@@ -418,6 +419,17 @@ class Catalog:
         path = os.path.join(self.root, "locks", f"{_hash(name)}.lock")
         with Lock(path, where=self.root, what=name).acquire(FOREVER, on_wait):
             yield
+
+    def is_locked(self, name: str) -> bool:
+        """Whether somebody holds the lock of a name at this moment."""
+        path = os.path.join(self.root, "locks", f"{_hash(name)}.lock")
+        if not os.path.exists(path):
+            return False
+        try:
+            Lock(path, where=self.root, what=name).acquire().release()
+        except LockedError:
+            return True
+        return False
 
     @contextmanager
     def lease(self, names: Iterable[str]) -> Iterator[None]:

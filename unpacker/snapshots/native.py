@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from unpacker.tree.private import Private
 
 
+_LAYER = b"layer"
+
+
 class NativeSnapshotter(StoreSnapshotter):
     """Keeps one whole tree a snapshot."""
 
@@ -72,7 +75,10 @@ class NativeSnapshotter(StoreSnapshotter):
             if rules.memory is not None:
                 tree.share(rules.memory)
             self._copy(tree, parent, place, rules.limits)
-            changes = merge_layer(layer.stage, rules, place, tree, skipped, empty=parent is None)
+            made = layer.take(place, _LAYER)
+            changes = merge_layer(
+                layer.stage, rules, place, tree, skipped, empty=parent is None, name=_LAYER, made=made
+            )
             self._finish(tree, layer, rules, changes.losses)
         changes.skipped |= skipped
         return self._record(place, layer, parent, rules, changes)

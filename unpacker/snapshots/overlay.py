@@ -102,13 +102,16 @@ class OverlaySnapshotter(StoreSnapshotter):
     def _applier(self, place: Private) -> Applier:
         return self._copier(place).applier
 
+    def rules_in(self, place: Private, rules: Rules) -> Rules:
+        """See `StoreSnapshotter`."""
+        return super().rules_in(place, rules).changed(markers=self._markers(place))
+
     def _stage(self, place: Private, layer: LayerSource, parent: str | None, rules: Rules) -> SnapshotRecord:
         """See `StoreSnapshotter`."""
         from unpacker.layer import overlay  # noqa: PLC0415 -- to say how something is mounted, none of it is needed
         from unpacker.layer.apply import apply_layer  # noqa: PLC0415 -- as above
 
         marks = self._markers(place)
-        rules = rules.changed(markers=marks)
         with self.opened(parent) if parent is not None else nullcontext() as stack:
             if stack is not None and rules.memory is not None:
                 stack.share(rules.memory)  # they keep a node for each directory that this layer speaks of
@@ -117,7 +120,8 @@ class OverlaySnapshotter(StoreSnapshotter):
                 overlay.settle(own, hides, stack, marks)
                 self._finish(own, layer, rules, changes.losses)
 
-            changes = apply_layer(layer.stage, rules, place, FILES.encode(), stack, settled)
+            made = layer.take(place, FILES.encode())
+            changes = apply_layer(layer.stage, rules, place, FILES.encode(), stack, settled, made)
         sidecar = marks if isinstance(marks, SidecarMarkers) else SidecarMarkers()
         return self._record(place, layer, parent, rules, changes).changed(
             encoding=marks.encoding, whiteouts=tuple(sidecar.paths()), opaque=tuple(sorted(sidecar.opaque))

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Protocol
 from unpacker.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from unpacker.layer.apply import Stage
+    from unpacker.layer.changes import Changes
     from unpacker.snapshots.mounts import Mount
     from unpacker.spec.digest import Digest
     from unpacker.tree.attributes import OnLoss
+    from unpacker.tree.directory import Tree
+    from unpacker.tree.private import Private
 
 
 class Kind(StrEnum):
@@ -63,6 +66,8 @@ class LayerSource(Record):
     diff_id: Digest
     blob: Digest
     stage: Stage
+    take: Callable[[Private, bytes], tuple[Tree, Changes] | None]
+    """Moves it to a name in a private place, if it has been staged ahead."""
     on_loss: OnLoss
     """Told of what is lost when it has been staged."""
 

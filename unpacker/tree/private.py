@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
 from unpacker.tree.remove import remove_at
-from unpacker.tree.rights import make_directory
+from unpacker.tree.rights import make_directory, regain_file
 
 if TYPE_CHECKING:
     from typing import Self
@@ -56,6 +57,14 @@ class Private:
         make_directory(name, holder=self.descriptor)
         return tree_in(self.descriptor, name)
 
+    def new_file(self, name: bytes) -> io.FileIO:
+        """Make a file in it, to be written; whoever asks closes it."""
+        return new_file_in(self.descriptor, name)
+
+    def file(self, name: bytes) -> io.FileIO:
+        """Open a file in it, to be read; whoever asks closes it."""
+        return file_in(self.descriptor, name)
+
     def discard(self, name: bytes) -> None:
         """Remove something in it."""
         remove_at(self.descriptor, name)
@@ -69,6 +78,23 @@ class Private:
 def tree_in(directory: int, name: bytes) -> Tree:
     """Open a directory in a private one as the root of a tree; whoever asks closes it."""
     return Tree(os.open(name, OPEN_DIRECTORY, dir_fd=directory))
+
+
+def new_file_in(directory: int, name: bytes) -> io.FileIO:
+    """Make a file in a private directory, to be written; whoever asks closes it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    file = io.FileIO(os.open(name, flags, 0o600, dir_fd=directory), "w")
+    try:
+        regain_file(file.fileno())
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def file_in(directory: int, name: bytes) -> io.FileIO:
+    """Open a file in a private directory, to be read; whoever asks closes it."""
+    return io.FileIO(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
 
 
 def sweep(holder: int) -> int:

@@ -7,7 +7,6 @@ holds a lock on it: one that nobody holds is what a killed run left behind, and 
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from contextlib import suppress
@@ -17,12 +16,13 @@ from unpacker.errors import DestinationError
 from unpacker.tree.destination import Destination
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
 from unpacker.tree.folding import FoldingTree, folds, keeps_case
-from unpacker.tree.private import lock, make_private
+from unpacker.tree.private import file_in, lock, make_private, new_file_in
 from unpacker.tree.remove import remove_at
 from unpacker.tree.rights import make_directory
 from unpacker.tree.undisturbed import undisturbed
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable
     from typing import Self
 
@@ -142,12 +142,11 @@ class Workspace:
 
     def new_file(self, name: bytes) -> io.FileIO:
         """Make a file in the workspace, to be written; whoever asks closes it."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return io.FileIO(os.open(name, flags, 0o600, dir_fd=self.descriptor), "w")
+        return new_file_in(self.descriptor, name)
 
     def file(self, name: bytes) -> io.FileIO:
         """Open a file of the workspace, to be read; whoever asks closes it."""
-        return io.FileIO(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor))
+        return file_in(self.descriptor, name)
 
     def discard(self, name: bytes) -> None:
         """Remove one tree, or file, of the workspace."""
