@@ -13,7 +13,7 @@ r"""Filters: which of many things are meant, in containerd's language.
 
 Of several filters one must match; no filter matches everything, as the empty one does.  ``!=`` matches what is absent,
 too.  A field that does not exist and a broken regular expression are errors here, where containerd silently finds
-nothing.
+nothing; so is a regular expression that Python would understand in another way than Go.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ _ESCAPE = re.compile(
 )
 _PLAIN = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+_SET = re.compile(r"\\.|\[\^?(\]?(?:\\.|[^\]\\])*)", re.DOTALL)
+_UNSURE = re.compile(r"^\[|\[:|--|&&|~~|\|\|")
+"""What in a set of characters Python warns of, since it may be an operation on sets one day; `[:` is a class to Go."""
 _ORDER = ("<", "<=", ">", ">=")
 _OPERATORS = ("==", "!=", "~=", *_ORDER)
 
@@ -153,6 +157,11 @@ class _Parser:
         return self._quoted(('"', "/", "|") if alternatives else ('"',), "a value") if match is None else match[0]
 
     def _pattern(self, value: str) -> re.Pattern[str]:
+        for found in _SET.finditer(value):
+            if found[1] is not None and (mark := _UNSURE.search(_ESCAPED.sub("..", found[1]))):
+                expected = "a regular expression that Go and Python read alike"
+                shown = quoted(found[0])
+                raise self._error(expected, f"{shown}, in which {mark[0]} takes a backslash to stand for itself")
         try:
             return re.compile(value)
         except (re.error, OverflowError, RecursionError) as error:
