@@ -142,7 +142,8 @@ def deep(tmp_path: Path) -> LayoutBuilder:
 def test_too_few_descriptors_are_an_error_or_enough(deep: LayoutBuilder, tmp_path: Path) -> None:
     """``ulimit -n``, step by step: from none to those that it takes; the removal has to do with them, too."""
     dest = tmp_path / "dest"
-    succeeded(unpack(deep.path, dest))  # all modules are there, and the labels
+    succeeded(unpack(deep.path, dest))
+    refused(unpack(deep.path, dest), 6)  # all modules are there, and the labels
     good = read(dest)
     os.rename(dest, tmp_path / "before")
     used = len(os.listdir("/proc/self/fd"))
@@ -158,6 +159,29 @@ def test_too_few_descriptors_are_an_error_or_enough(deep: LayoutBuilder, tmp_pat
 
     assert diff(good, read(dest)) == []
     assert 3 < failed < 30, "some twenty descriptors are enough, however deep and wide an image is"
+
+
+def test_too_few_descriptors_for_layers_side_by_side(tmp_path: Path) -> None:
+    """What a process could not begin for want of them is not in the way of whoever does its work."""
+    tars = [layer(file(name, os.urandom(1 << 20))) for name in ("a", "b", "c")]
+    built = write_layout(tmp_path / "layout", tars, compression="none")
+    dest = tmp_path / "dest"
+    succeeded(unpack("--jobs", "3", built.path, dest))
+    refused(unpack(built.path, dest), 6)  # all modules are there, those for errors too
+    os.rename(dest, tmp_path / "before")
+    used = len(os.listdir("/proc/self/fd"))
+    failed = 0
+    for more in range(200):
+        with limited(resource.RLIMIT_NOFILE, used + more):
+            outcome = unpack("--jobs", "3", built.path, dest)
+        if outcome.status == 0:
+            break
+        assert refused(outcome, 6).endswith(": Too many open files")
+        assert listing(tmp_path) == ["before", "layout"]
+        failed += 1
+
+    assert diff(read(tmp_path / "before"), read(dest)) == []
+    assert failed > 3
 
 
 @needs_nobody

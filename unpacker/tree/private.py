@@ -54,8 +54,7 @@ class Private:
 
     def tree(self, name: bytes) -> Tree:
         """Make an empty directory in it, as the root of a tree; whoever asks closes it."""
-        make_directory(name, holder=self.descriptor)
-        return tree_in(self.descriptor, name)
+        return Tree(new_directory_in(self.descriptor, name))
 
     def new_file(self, name: bytes) -> io.FileIO:
         """Make a file in it, to be written; whoever asks closes it."""
@@ -73,6 +72,20 @@ class Private:
         """Let it appear, with all that is in it, under another name; it must not be there."""
         os.rename(self._name, name, src_dir_fd=self._holder, dst_dir_fd=directory)
         self._moved = True
+
+
+def new_directory_in(directory: int, name: bytes) -> int:
+    """Make a directory in a private one, and open it; whoever asks closes it.
+
+    Raises:
+        OSError: One of the two failed, and it is not there: whoever tries again would take it for somebody else's.
+    """
+    make_directory(name, holder=directory)
+    try:
+        return os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+    except BaseException:
+        os.rmdir(name, dir_fd=directory)
+        raise
 
 
 def tree_in(directory: int, name: bytes) -> Tree:

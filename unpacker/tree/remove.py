@@ -32,6 +32,9 @@ def remove_at(parent: int, name: bytes | str) -> None:
     except FileNotFoundError:
         return
     except (IsADirectoryError, PermissionError):  # PermissionError: what POSIX asks of unlink on a directory
+        with suppress(OSError):  # an empty one takes no descriptor, and there may be no more
+            os.rmdir(name, dir_fd=parent)
+            return
         if not _is_directory(parent, name):
             raise
         _remove_tree(parent, name)

@@ -16,9 +16,8 @@ from unpacker.errors import DestinationError
 from unpacker.tree.destination import Destination
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
 from unpacker.tree.folding import FoldingTree, folds, keeps_case
-from unpacker.tree.private import file_in, lock, make_private, new_file_in
+from unpacker.tree.private import file_in, lock, make_private, new_directory_in, new_file_in
 from unpacker.tree.remove import remove_at
-from unpacker.tree.rights import make_directory
 from unpacker.tree.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -133,8 +132,7 @@ class Workspace:
     def tree(self, name: bytes) -> Tree:
         """Make an empty directory in the workspace, as the root of a tree; whoever asks closes it."""
         try:
-            make_directory(name, holder=self.descriptor)
-            root = os.open(name, OPEN_DIRECTORY, dir_fd=self.descriptor)
+            root = new_directory_in(self.descriptor, name)
         except OSError as error:
             error.add_note(f"in {self._path}")
             raise
