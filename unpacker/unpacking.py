@@ -17,6 +17,7 @@ from unpacker.tree.finish import finish_directories, finish_root
 from unpacker.tree.owners import POLICIES, IdMap, Owners
 from unpacker.tree.paths import overlap
 from unpacker.tree.probe import may_chown, umask
+from unpacker.tree.whereabouts import at
 from unpacker.tree.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -75,9 +76,10 @@ def unpack(
     started = time.monotonic()
     told = _Teller(on_event)
     image = Image.open(source, platform, limits=limits, on_event=told)
-    _check_dest(os.fspath(dest), image.layout, store)
+    with at(f"looking at {os.fspath(dest)}"):
+        _check_dest(os.fspath(dest), image.layout, store)
     told(_resolved(image.resolution))
-    with Workspace(os.fspath(dest), force=force) as workspace:
+    with at(f"unpacking to {os.fspath(dest)}"), Workspace(os.fspath(dest), force=force) as workspace:
         owners = _owners(owner, uid_map, gid_map, workspace)
         memory = Memory(limits.memory_bytes)
         rules = Rules(owners=owners, umask=umask(), keep_dirlinks=keep_dirlinks, limits=limits, memory=memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -61,3 +62,13 @@ def test_one_that_somebody_removes_at_once_is_no_error(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(rights, "regain", late)
     assert make_directory(str(tmp_path / "gone")) is False
+
+
+def test_one_that_cannot_be_looked_at_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_name: str, _holder: int | None) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(rights, "regain", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        make_directory(str(tmp_path / "new"))
+    assert list(tmp_path.iterdir()) == []

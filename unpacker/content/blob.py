@@ -21,6 +21,7 @@ from unpacker.errors import (
     SizeMismatchError,
     UnsupportedError,
 )
+from unpacker.tree.whereabouts import at
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -185,12 +186,13 @@ def read_regular(path: str, most: int, limit: str) -> bytes:
         UnsupportedError: It is no regular file.
         OSError: It is not there, or may not be read.
     """
-    fd, size = open_regular(path)
-    with io.FileIO(fd) as file:
-        chunks, left = [], most + 1
-        while left > 0 and (chunk := file.read(min(left, CHUNK))):
-            chunks.append(chunk)
-            left -= len(chunk)
+    with at(f"reading {path}"):
+        fd, size = open_regular(path)
+        with io.FileIO(fd) as file:
+            chunks, left = [], most + 1
+            while left > 0 and (chunk := file.read(min(left, CHUNK))):
+                chunks.append(chunk)
+                left -= len(chunk)
     if left <= 0:
         raise LimitError(limit=limit, allowed=most, found=max(size, most + 1), what=f"{path}: bytes of the file")
     return b"".join(chunks)

@@ -79,6 +79,10 @@ class LayerStream:
         except RuntimeError as error:  # Python's word for EAGAIN: too many processes or threads, or no memory for one
             self._stopped = True
             raise OSError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: {error}") from error
+        except BaseException:  # a signal, when the thread has begun; nobody else would end it
+            self._stopped = True
+            self._room.release()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:

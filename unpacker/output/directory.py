@@ -77,10 +77,10 @@ def build(
     Raises:
         UnpackError, OSError: See `unpacker.layer.apply.stage_layer`.
     """
+    jobs = default_jobs() if jobs is None else jobs
     merged = Rootfs(b"merged", workspace.tree(b"merged"))
     if rules.memory is not None:
         merged.tree.share(rules.memory)
-    jobs = default_jobs() if jobs is None else jobs
     told = Told(on_event)
     try:
         with Ahead(image.layout, image.layers, workspace, rules, jobs=jobs, on_event=told) as ahead:

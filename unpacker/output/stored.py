@@ -87,10 +87,15 @@ def build_from_store(
     if rootfs is not None:
         return rootfs
     # The lease outlasts that of the unpack: the image's name may be given to another one while files are copied.
-    with snapshotter.catalog.lease(map(str, image.chain_ids())):
-        copying.add(image.unpack(snapshotter, rules, labels=labels, jobs=jobs, on_event=copying.told))
-        rootfs = copying.at_once() if whole else None
-        return rootfs or copying.file_by_file(dest, link=link)
+    try:
+        with snapshotter.catalog.lease(map(str, image.chain_ids())):
+            copying.add(image.unpack(snapshotter, rules, labels=labels, jobs=jobs, on_event=copying.told))
+            rootfs = (copying.at_once() if whole else None) or copying.file_by_file(dest, link=link)
+    except BaseException:  # the lease could not be given back
+        if rootfs is not None:
+            rootfs.tree.close()
+        raise
+    return rootfs
 
 
 class _Copying:

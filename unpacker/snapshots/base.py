@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from unpacker.tree.finish import finish_directories, finish_root
 from unpacker.tree.owners import Owners
 from unpacker.tree.probe import may_chown, may_read_all, umask
 from unpacker.tree.sync import sync_filesystem
+from unpacker.tree.whereabouts import at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -141,21 +142,17 @@ class StoreSnapshotter(ABC):
     def opened(self, name: str) -> Iterator[Stack]:
         """Give the tree that a committed snapshot and those below it add up to, for reading."""
         records = self.layers(name)
-        trees: list[DiskTree] = []
         most_open = max(2, MOST_OPEN // len(records))
-        try:
+        with ExitStack() as trees:
             parts = []
             for record in records:
                 tree = DiskTree(os.open(self.files(record.name), OPEN_DIRECTORY), most_open=most_open)
-                trees.append(tree)
+                trees.enter_context(tree)
                 kind = markers(record.encoding) if record.encoding else SidecarMarkers()
                 if isinstance(kind, SidecarMarkers):
                     kind = SidecarMarkers(record.whiteouts, record.opaque)
                 parts.append(Part(StackedLayer(tree, kind, frozenset(record.skipped)), tree.root))
             yield Stack(parts)
-        finally:
-            for tree in trees:
-                tree.close()
 
     @abstractmethod
     def layers(self, name: str) -> list[SnapshotRecord]:
@@ -311,7 +308,7 @@ class StoreSnapshotter(ABC):
 
     def _extract(self, layer: LayerSource, parent: str | None, rules: Rules) -> SnapshotRecord:
         """Make the snapshot of a layer, in a private place until it is complete."""
-        with self.catalog.staging() as place:
+        with at(f"snapshot {layer.chain_id} in {self.catalog.root}"), self.catalog.staging() as place:
             record = self._stage(place, layer, parent, self.rules_in(place, rules))
             self.catalog.write_record(place.descriptor, record)
             if self._sync:

@@ -48,6 +48,7 @@ from unpacker.tree.lock import FOREVER, Holder, Lock
 from unpacker.tree.private import Private, sweep
 from unpacker.tree.remove import remove_at
 from unpacker.tree.rights import make_directory, regain_file
+from unpacker.tree.whereabouts import at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -348,7 +349,7 @@ class Catalog:
             self.sync(directory)  # Before any of its files goes: a power cut must not bring back half of it.
 
     def _write(self, directory: str, name: str, data: bytes) -> None:
-        with opened(directory) as descriptor:
+        with at(f"writing {os.path.join(directory, name)}"), opened(directory) as descriptor:
             self.write_file(descriptor, name, data)
 
     # -- images --------------------------------------------------------------------------------------------------------
@@ -438,22 +439,20 @@ class Catalog:
         Whoever begins to work here removes what killed processes have left, so that it is never much.
         """
         path = os.path.join(self.root, "leases", os.urandom(8).hex())
-        with self.lock("gc"):
-            self._remove_leases()
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
+        descriptor = -1
+        try:
+            with self.lock("gc"):
+                self._remove_leases()
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 regain_file(descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 with open(descriptor, "wb", closefd=False) as file:
                     file.write("\n".join(names).encode())
-            except BaseException:
-                _let_go(path, descriptor)
-                raise
-        try:
             self._sweep_staging()
             yield
         finally:
-            _let_go(path, descriptor)
+            if descriptor >= 0:
+                _let_go(path, descriptor)
 
     def leased(self) -> set[str]:
         """Give the names that living processes keep."""

@@ -55,7 +55,7 @@ def xattrs(target: int | bytes, renamed: Renamed = as_it_is) -> dict[bytes, byte
     try:
         names = os.listxattr(target, follow_symlinks=follow)
     except OSError as error:
-        if error.errno not in _NO_XATTRS:
+        if error.errno != errno.ENOTSUP:  # anything else would lose them in silence
             raise
         return None
     found = {}

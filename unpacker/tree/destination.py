@@ -147,13 +147,12 @@ class Destination:
 
     def close(self, *, done: bool) -> None:
         """Close the directory; if the tree has not appeared, leave it and all above as they were."""
-        if self.holder < 0:
-            return
-        if self.inside and not done and self._before is not None:
-            with suppress(OSError):
-                os.utime(self.holder, ns=(self._before.st_atime_ns, self._before.st_mtime_ns))
-        os.close(self.holder)
-        self.holder = -1
+        if self.holder >= 0:
+            if self.inside and not done and self._before is not None:
+                with suppress(OSError):
+                    os.utime(self.holder, ns=(self._before.st_atime_ns, self._before.st_mtime_ns))
+            os.close(self.holder)
+            self.holder = -1
         for path in () if done else reversed(self._made_parents):
             with suppress(OSError):  # somebody else uses it by now
                 os.rmdir(path)
@@ -213,7 +212,7 @@ class Destination:
             for child in map(os.fsencode, os.listdir(rewound(root))):
                 with _movable(root, child):
                     os.rename(child, child, src_dir_fd=root, dst_dir_fd=self.holder)
-                moved.append(child)
+                    moved.append(child)  # before it gets its mode back, which may fail
             remove_at(self.holder, workspace)
             for name in xattrs:  # as of every directory whose attributes a layer replaces
                 with suppress(OSError):

@@ -178,12 +178,14 @@ class Tree:
         self.close()
 
     def close(self) -> None:
-        """Close every descriptor; nodes and files stay."""
-        while self._open:
-            self._close_one()
-        if self.root.descriptor >= 0:
-            os.close(self.root.descriptor)
-            self.root.descriptor = -1
+        """Close every descriptor, whatever signal comes meanwhile; nodes and files stay."""
+        try:
+            while self._open:
+                self._close_one()
+            _close(self.root)
+        except BaseException:
+            self.close()
+            raise
         self.remember(-self._taken)
 
     def share(self, memory: Memory) -> None:
@@ -225,9 +227,8 @@ class Tree:
         oldest = self._open.popleft()
         if oldest is keep:
             self._open.append(oldest)
-        elif oldest.descriptor >= 0:
-            os.close(oldest.descriptor)
-            oldest.descriptor = -1
+        else:
+            _close(oldest)
 
     @contextmanager
     def held(self, node: Directory) -> Iterator[int]:
@@ -243,8 +244,9 @@ class Tree:
         child = node.children.get(name)
         if child is not None:
             return child
+        directory = self.descriptor(node)  # what fails here says nothing of the name
         try:
-            return os.readlink(name, dir_fd=self.descriptor(node))
+            return os.readlink(name, dir_fd=directory)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -304,9 +306,7 @@ class Tree:
         while stack:
             gone = stack.pop()
             size += gone.size
-            if gone.descriptor >= 0:
-                os.close(gone.descriptor)
-                gone.descriptor = -1
+            _close(gone)
             stack.extend(gone.children.values())
         return size
 
@@ -325,3 +325,13 @@ class Tree:
             self.remember(-size)
             node.parent = target
             into.remember(size + target.adopt(node))
+
+
+def _close(node: Directory) -> None:
+    """Close the descriptor of a directory, and never twice: its number may be another file's by then.
+
+    A signal may come between any two steps, and everything is closed on the way out.
+    """
+    descriptor, node.descriptor = node.descriptor, -1
+    if descriptor >= 0:
+        os.close(descriptor)

@@ -110,8 +110,10 @@ class Lock:
         """Let go; more than once does no harm."""
         lock, self._lock = self._lock, None
         if lock is not None:
-            self._sign("")
-            lock.release()
+            try:
+                self._sign("")
+            finally:
+                lock.release()
 
     def __enter__(self) -> Self:
         return self if self._lock is not None else self.acquire()

@@ -6,7 +6,7 @@ import errno
 import os
 
 TROUBLE = frozenset(
-    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM},
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS},
 )
 """What fails at one moment and says nothing about the next: to take it for a no would make a tree of another kind."""
 _PROBE_ID = 1

@@ -24,11 +24,17 @@ def make_directory(name: str | bytes, mode: int = stat.S_IRWXU, *, holder: int |
 
     Raises:
         FileExistsError: Something has the name.
+        OSError: It cannot be made, or not be looked at; then it is not there.
     """
     os.mkdir(name, mode, dir_fd=holder)
-    with suppress(FileNotFoundError):  # another process that sweeps may have met it already
+    try:
         return regain(name, holder)
-    return False
+    except FileNotFoundError:  # another process that sweeps may have met it already
+        return False
+    except BaseException:
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=holder)
+        raise
 
 
 def regain(name: str | bytes, holder: int | None = None) -> bool:
