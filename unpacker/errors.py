@@ -393,14 +393,15 @@ class UnsupportedError(ContentError):
     kind: str
     found: str
     supported: tuple[str, ...] = ()
+    advice: str | None = None
 
     def __str__(self) -> str:
         return f"{self.subject}: unsupported {self.kind} {self.found}"
 
     @property
     def hint(self) -> str | None:
-        """Name what is supported."""
-        return f"supported: {_listed(self.supported)}" if self.supported else None
+        """Say what to do instead, or what is supported."""
+        return self.advice or (f"supported: {_listed(self.supported)}" if self.supported else None)
 
 
 class UnsafeEntryError(InLayerError, ContentError, kw_only=False):

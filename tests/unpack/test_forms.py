@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,8 @@ from tests.support.compressed import gzip_member, raw_block, rle_block, skippabl
 from tests.support.layoutbuild import OCI, BuiltLayer, LayoutBuilder, compress, digest_of, write_layout
 from tests.support.probes import needs_tool
 from tests.support.tarbuild import SECOND, directory, file, hardlink, layer, opaque, symlink, whiteout
-from tests.support.tree import Tree, diff, read
-from tests.unpack.command import run, unpack
+from tests.support.tree import Tree, diff, files_below, read
+from tests.unpack.command import hints, refused, run, unpack
 from unpacker.archive.decompress import sniff
 from unpacker.content.layout import Layout
 from unpacker.resolve import Reference, resolve
@@ -128,6 +129,22 @@ def test_every_form_gives_the_same_tree_and_chain_id(form: str, plain: tuple[Tre
 
     assert diff(plain[0], tree) == []
     assert chain_id == plain[1] or form in OTHER_CHAIN
+
+
+def test_a_layout_of_links_is_refused_with_the_way_to_unpack_it(plain: tuple[Tree, str], tmp_path: Path) -> None:
+    """Bazel's rules make such ones (rules_oci #560); no link is followed, and the hint says what helps."""
+    built = write_layout(tmp_path / "layout", TARS)
+    for blob in files_below(built.path / "blobs"):
+        blob.rename(tmp_path / blob.name)
+        blob.symlink_to(f"../../../{blob.name}")
+
+    refusal = unpack(built.path, tmp_path / "dest")
+
+    assert refused(refusal, 5).endswith(": unsupported file type symbolic link")
+    (hint,) = hints(refusal)
+    assert hint.endswith("unpack what cp -RL makes of it")
+    subprocess.run(["cp", "-RL", built.path, tmp_path / "copy"], check=True)
+    assert outcome(tmp_path / "copy") == plain
 
 
 def test_the_chain_id_is_that_of_the_specification(plain: tuple[Tree, str]) -> None:

@@ -43,6 +43,8 @@ _KINDS = {
     stat.S_IFBLK: "block device",
 }
 
+_WITHOUT_LINKS = "no link is followed: of a layout made of links, as Bazel leaves them, unpack what cp -RL makes of it"
+
 
 class VerifiedBlob:
     """The bytes of a descriptor, from a file or embedded in it; a context manager that closes the file.
@@ -170,7 +172,13 @@ def open_regular(path: str) -> tuple[int, int]:
 def _require_regular(path: str, mode: int) -> None:
     if not stat.S_ISREG(mode):
         found = _KINDS.get(stat.S_IFMT(mode), "special file")
-        raise UnsupportedError(subject=path, kind="file type", found=found, supported=("regular file",))
+        raise UnsupportedError(
+            subject=path,
+            kind="file type",
+            found=found,
+            supported=("regular file",),
+            advice=_WITHOUT_LINKS if stat.S_ISLNK(mode) else None,
+        )
 
 
 def read_regular(path: str, most: int, limit: str) -> bytes:
