@@ -122,7 +122,7 @@ def test_it_makes_the_same_and_says_the_same(jobs: int, built: LayoutBuilder, tm
 
     together = outcome(built.path, tmp_path / "together", jobs=jobs)
 
-    assert len(forks) == len(LAYERS)
+    assert 1 < len(forks) <= len(LAYERS), "the caller may be faster"
     assert together == alone
     assert diff(read(tmp_path / "alone"), read(tmp_path / "together")) == []
     assert listing(tmp_path) == ["alone", "layout", "together"]
@@ -348,7 +348,7 @@ def test_a_child_that_fails_is_replaced(
     monkeypatch.setattr(packed, "pack", killed)
 
     assert outcome(built.path, tmp_path / "together", jobs=2) == alone
-    assert len(forks) == len(LAYERS)
+    assert 1 < len(forks) <= len(LAYERS), "the caller may be faster"
     assert diff(read(tmp_path / "alone"), read(tmp_path / "together")) == []
     assert listing(tmp_path) == ["alone", "layout", "together"]
 
@@ -371,7 +371,7 @@ def test_where_there_are_no_more_processes_the_parent_does_it(
     assert listing(tmp_path) == ["alone", "layout", "together"]
 
 
-@pytest.mark.parametrize("moment", [1, 2, 4])
+@pytest.mark.parametrize("moment", [1, 2, 3])
 def test_a_signal_that_comes_upon_a_new_process_ends_all(
     moment: int, built: LayoutBuilder, tmp_path: Path, forks: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,7 @@ def test_it_makes_the_same_snapshots(
 
         together = outcome(built.path, other, jobs)
 
-        assert len(forks) == len(LAYERS)
+        assert 1 < len(forks) <= len(LAYERS), "the caller may be faster"
         assert together == alone
         assert len(trees(one)) == len(LAYERS)
         for name, tree in trees(one).items():
@@ -228,5 +228,5 @@ def test_a_mask_takes_nothing_from_the_caller(built: LayoutBuilder, tmp_path: Pa
         os.umask(before)
 
     assert isinstance(result, list)
-    assert len(forks) == len(LAYERS)
+    assert 1 < len(forks) <= len(LAYERS), "the caller may be faster"
     assert any(path.name == "new" for path in files_below(tmp_path / "store/snapshots"))

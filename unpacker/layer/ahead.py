@@ -47,6 +47,14 @@ def default_jobs() -> int:
     return min(MOST_JOBS, len(os.sched_getaffinity(0)))
 
 
+def planned(layers: Sequence[Layer], jobs: int) -> list[list[Layer]]:
+    """Give what processes are to do, what is to start first in front; nothing if none shall be, or can be."""
+    if jobs < 2 or len(layers) < 2:  # noqa: PLR2004 -- a single process would only be waited for
+        return []
+    shares = batches(layers, jobs)
+    return shares if len(shares) > 1 and may_fork() else []
+
+
 def batches(layers: Sequence[Layer], jobs: int) -> list[list[Layer]]:
     """Share layers out to processes, what is to start first in front: what all may have to wait for, then the lowest.
 
@@ -101,9 +109,7 @@ class Ahead:
         self._jobs = jobs
         self._on_event = on_event
         self._batches: list[Batch] = []
-        self._waiting = batches(layers, jobs) if jobs > 1 and len(layers) > 1 else []
-        if len(self._waiting) < 2 or not may_fork():  # noqa: PLR2004 -- a single process would be waited for
-            self._waiting.clear()
+        self._waiting = planned(layers, jobs)
         # What each process has decompressed, where all of them see it: together they stop at the limit for all layers.
         self._sizes = memoryview(mmap(-1, max(1, len(self._waiting)) * _NUMBER)).cast("q")
 

@@ -45,15 +45,15 @@ def staged_ahead(
         jobs: See `unpacker.layer.ahead.Ahead`; None: `unpacker.layer.ahead.default_jobs`.
         on_event: See there.
     """
-    catalog = snapshotter.catalog
-    missing = [layer for layer in layers if catalog.committed(str(layer.chain_id)) is None]
-    if jobs == 1 or len(missing) < 2 or any(catalog.is_locked(str(layer.chain_id)) for layer in missing):  # noqa: PLR2004 -- one has none to go beside
-        yield lambda _layer, _place, _name: None
-        return
-    from unpacker.layer.ahead import Ahead, default_jobs  # noqa: PLC0415 -- what is there already is not staged
+    from unpacker.layer.ahead import Ahead, default_jobs, planned  # noqa: PLC0415 -- to look at a store needs none of it
     from unpacker.layer.batch import tree_name  # noqa: PLC0415 -- as above
 
+    catalog = snapshotter.catalog
     jobs = default_jobs() if jobs is None else jobs
+    missing = [layer for layer in layers if catalog.committed(str(layer.chain_id)) is None]
+    if not planned(missing, jobs) or any(catalog.is_locked(str(layer.chain_id)) for layer in missing):
+        yield lambda _layer, _place, _name: None
+        return
     with (
         catalog.staging() as staging,
         Ahead(layout, missing, staging, snapshotter.rules_in(staging, rules), jobs=jobs, on_event=on_event) as ahead,
