@@ -16,7 +16,6 @@ from unittest.mock import patch
 from fuzz.checks import check_refusal
 from fuzz.scratch import remove, scratch
 from tests.attacks.arena import Trace, traces
-from tests.model import reference
 from tests.support.tree import Tree, read
 from unpacker.errors import UnpackError
 from unpacker.events import LossKind
@@ -24,10 +23,9 @@ from unpacker.layer import ahead
 from unpacker.unpacking import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.tarbuild import Entry
     from unpacker.events import Report
 
 Before = Literal["nothing", "empty", "full"]
@@ -123,19 +121,6 @@ def processes() -> Iterator[None]:
     """Have even small layers staged side by side, though there is a thread of libFuzzer's, which holds no lock."""
     with patch.object(ahead, "WORTH", 0), patch.object(ahead, "may_fork", lambda: True):
         yield
-
-
-def is_clear(stack: Sequence[Sequence[Entry]]) -> bool:
-    """Whether the model can be asked: in no layer does AUFS's link store have one name twice, which no tool writes.
-
-    The model takes the last of them for every link; the package, as with any other file, the one before the link.
-    """
-    for entries in stack:
-        paths = [tuple(reference.normalised(entry.name)) for entry in entries]
-        stored = [path for path in paths if path[:1] == (reference.LINK_STORE,)]
-        if len(set(stored)) < len(stored):
-            return False
-    return True
 
 
 def _fill(dest: Path, before: Before) -> None:

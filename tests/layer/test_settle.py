@@ -416,6 +416,15 @@ HARD_LINKS = {
     "into AUFS's store, which comes later": Case(
         [[hardlink("a", ".wh..wh.plnk/1.2"), file(".wh..wh.plnk/1.2", b"1")]], "a file 1"
     ),
+    "into AUFS's store, which has two files of one name": Case(
+        [
+            [
+                *(hardlink("a", ".wh..wh.plnk/1"), file(".wh..wh.plnk/1", b"1"), hardlink("b", ".wh..wh.plnk/1")),
+                *(file(".wh..wh.plnk/1", b"2"), hardlink("c", ".wh..wh.plnk/1")),
+            ]
+        ],
+        "a file 2 = a\nb file 1\nc file 2 = a",
+    ),
     "AUFS's own files are nothing": Case(
         [[file("a")], [file(".wh..wh.aufs"), directory(".wh..wh.orph"), file(".wh..wh.plnk/9", b"1")]], "a file"
     ),

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.model.reference import LINK_STORE, Inode, MergedTree, apply_layer, normalised, sort
+from tests.model.reference import Inode, MergedTree, apply_layer, sort
 from unpacker.events import LossKind
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 DEVICES = frozenset({"char", "block"})
 
 
-def is_kept_aside(entry: Entry) -> bool:
-    """Whether an entry is a file of AUFS, which hard links mean: no tree shows it, and it is made all the same."""
-    return normalised(entry.name)[:-1] == [LINK_STORE] and entry.kind == "file"
-
-
 class Watched(MergedTree):
     """A tree that remembers which hard links mean a device: who cannot make the one cannot make the others."""
 
@@ -36,9 +31,9 @@ class Watched(MergedTree):
         super().__init__(keep_dirlinks=keep_dirlinks)
         self.links_to_devices: set[int] = set()
 
-    def link_target(self, entry: Entry, link_store: dict[bytes, Inode]) -> Inode | None:
+    def link_target(self, entry: Entry) -> Inode | None:
         """Find what a hard link is another name of."""
-        target = super().link_target(entry, link_store)
+        target = super().link_target(entry)
         if target is not None and target.kind in DEVICES:
             self.links_to_devices.add(id(entry))
         return target
@@ -87,13 +82,12 @@ class Losses:
         return nodes + len(self._merged.links_to_devices)
 
     def _made(self) -> int:
-        """Count the files of other owners; a hard link has the owner that its file got."""
+        """Count the files of other owners, those that AUFS keeps for links too; a link has the owner of its file."""
         count = 0
         for layer in self._stack:
             found = sort(layer)
             left_out = {"directory", "hardlink"} | (set() if self.devices else DEVICES)
             made = [(entry.uid, entry.gid) for entry in found.plain if entry.kind not in left_out]
-            made += [(entry.uid, entry.gid) for entry in layer if is_kept_aside(entry)]
             count += sum(owner != self._own for owner in made)
         return count
 

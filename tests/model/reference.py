@@ -131,10 +131,9 @@ class Sorted:
     """The entries of a layer, by what they are for."""
 
     plain: list[Entry] = field(default_factory=list)
+    """What is to be made, and the files in ``.wh..wh.plnk``, where AUFS kept what hard links of the layer point to."""
     whiteouts: list[Components] = field(default_factory=list)
     opaques: list[Components] = field(default_factory=list)
-    link_store: dict[bytes, Inode] = field(default_factory=dict)
-    """The files in ``.wh..wh.plnk``, where AUFS kept what hard links of the layer point to."""
 
 
 def sort(layer: Layer) -> Sorted:
@@ -147,8 +146,8 @@ def sort(layer: Layer) -> Sorted:
         if marked and not marked[0].startswith(AUFS):
             raise Refused(entry, "a whiteout is no directory")
         if marked or (last.startswith(AUFS) and last != OPAQUE):
-            if parents == [LINK_STORE] and entry.kind not in ("directory", "hardlink"):
-                found.link_store[last] = made_by(entry)
+            if parents == [LINK_STORE] and entry.kind == "file":
+                found.plain.append(entry)
         elif last == OPAQUE:
             found.opaques.append(parents)
         elif last in (WHITEOUT, WHITEOUT + b".", WHITEOUT + b".."):
@@ -169,6 +168,8 @@ class MergedTree:
     def __init__(self, *, keep_dirlinks: bool = False) -> None:
         self.root = implied_directory()
         self.keep_dirlinks = keep_dirlinks
+        self.link_store: dict[bytes, Inode] = {}
+        """AUFS's, of the layer that is being applied; of several files of one name a link means the last before it."""
 
     def walk(self, components: Components, *, make: bool = False) -> Inode | None:
         """Give the directory at a path, with all symbolic links followed inside the root, as chroot would.
@@ -219,9 +220,12 @@ class MergedTree:
 
     # -- one entry ---------------------------------------------------------------------------------------------------
 
-    def add(self, entry: Entry, link_store: dict[bytes, Inode]) -> None:
+    def add(self, entry: Entry) -> None:
         """Apply one entry to the tree as it is."""
         components = normalised(entry.name)
+        if components[:1] == [LINK_STORE]:
+            self.link_store[components[1]] = made_by(entry)
+            return
         if not components:
             self.replace_attributes(self.root, entry)
             return
@@ -236,7 +240,7 @@ class MergedTree:
         if entry.kind == "directory":
             self.add_directory(entry, parent, components)
         elif entry.kind == "hardlink":
-            self.add_hard_link(entry, parent, name, link_store)
+            self.add_hard_link(entry, parent, name)
         else:
             parent.children[name] = made_by(entry)
 
@@ -263,20 +267,20 @@ class MergedTree:
         directory.mode, directory.uid, directory.gid = new.mode, new.uid, new.gid
         directory.mtime, directory.xattrs, directory.fresh = new.mtime, new.xattrs, True
 
-    def add_hard_link(self, entry: Entry, parent: Inode, name: bytes, link_store: dict[bytes, Inode]) -> None:
+    def add_hard_link(self, entry: Entry, parent: Inode, name: bytes) -> None:
         """Give a file one more name; its attributes stay what they are, whatever the entry says."""
         there = parent.children.get(name)
-        if there is not None and not there.is_directory and self.link_target(entry, link_store) is there:
+        if there is not None and not there.is_directory and self.link_target(entry) is there:
             return  # a link to itself, or to what is the same file already
         parent.children.pop(name, None)
-        target = self.link_target(entry, link_store)
+        target = self.link_target(entry)
         parent.children[name] = Inode("pending", entry=entry) if target is None else target
 
-    def link_target(self, entry: Entry, link_store: dict[bytes, Inode]) -> Inode | None:
+    def link_target(self, entry: Entry) -> Inode | None:
         """Find what a hard link is another name of; None if there is nothing."""
         components = normalised(entry.link)
         if components[:1] == [LINK_STORE]:
-            return link_store.get(b"/".join(components[1:]))
+            return self.link_store.get(b"/".join(components[1:]))
         try:
             target = self.find(components)
         except Looping:
@@ -287,7 +291,7 @@ class MergedTree:
 
     # -- the end of a layer ------------------------------------------------------------------------------------------
 
-    def settle_links(self, link_store: dict[bytes, Inode]) -> None:
+    def settle_links(self) -> None:
         """Resolve the hard links whose target came after them; one to such a link waits until that one is resolved."""
         progress = True
         while progress:
@@ -296,7 +300,7 @@ class MergedTree:
                 if inode.kind != "pending":
                     continue
                 assert inode.entry is not None
-                target = self.link_target(inode.entry, link_store)
+                target = self.link_target(inode.entry)
                 if target is not None and target.kind != "pending":
                     parent.children[name] = target
                     progress = True
@@ -372,7 +376,7 @@ def own_tree(found: Sorted, *, keep_dirlinks: bool) -> MergedTree:
     own = MergedTree(keep_dirlinks=keep_dirlinks)
     for entry in found.plain:
         with suppress(Refused):  # without the layers below, a link may seem to lead nowhere, or to a directory
-            own.add(entry, found.link_store)
+            own.add(entry)
     return own
 
 
@@ -414,9 +418,10 @@ def apply_layer(tree: MergedTree, layer: Layer) -> None:
     """Apply one layer to the tree of those below it."""
     found = sort(layer)
     hide(tree, found)
+    tree.link_store = {}
     for entry in found.plain:
-        tree.add(entry, found.link_store)
-    tree.settle_links(found.link_store)
+        tree.add(entry)
+    tree.settle_links()
 
 
 def apply(layers: Iterable[Layer], *, keep_dirlinks: bool = False) -> Tree:

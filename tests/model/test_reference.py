@@ -205,6 +205,20 @@ def test_names_of_aufs_are_dropped() -> None:
         apply([layer, [hardlink("three", ".wh..wh.plnk/1.2")]])
 
 
+def test_of_two_files_in_the_link_store_a_link_means_the_one_before_it() -> None:
+    """As of any two files of one name; Docker and Podman, too, take them as they come."""
+    first, second = (file(".wh..wh.plnk/1", data) for data in (b"first", b"second"))
+    early, link, late = (hardlink(name, ".wh..wh.plnk/1") for name in ("early", "link", "late"))
+    layer = [early, first, link, second, late]
+    assert tree(layer) == {"early": "file second = early", "late": "file second = early", "link": "file first"}
+
+
+def test_only_a_file_in_the_link_store_can_be_linked_to() -> None:
+    for entry in (symlink(".wh..wh.plnk/1", "x"), fifo(".wh..wh.plnk/1"), directory(".wh..wh.plnk/1")):
+        with pytest.raises(Refused):
+            apply([[entry, hardlink("a", ".wh..wh.plnk/1")]])
+
+
 # -- names and parents -------------------------------------------------------------------------------------------------
 
 
