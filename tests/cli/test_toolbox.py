@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -212,6 +213,18 @@ def test_verify_checks_what_a_layer_decompresses_to(layout: LayoutOnDisk, run_to
 
     assert outcome.status == 4
     assert "diff_id mismatch: expected sha256:000" in outcome.lines[-1]
+
+
+def test_verify_names_the_layer_of_a_compression_that_is_not_known(layout: LayoutOnDisk, run_toolbox: Run) -> None:
+    image = layout.image(HOST, EMPTY_TAR)
+    manifest = layout.read(image)
+    manifest["layers"] = [layout.blob(manifest["layers"][0]["mediaType"], lzma.compress(EMPTY_TAR))]
+    layout.name(layout.document("manifest", **manifest), "v1")
+
+    outcome = run_toolbox("verify", f"{layout.path}:v1")
+
+    assert outcome.status == 5
+    assert f"unpacker: error: layer {manifest['layers'][0]['digest']}: unsupported compression xz" in outcome.lines
 
 
 def test_verify_names_the_absent_layer(layout: LayoutOnDisk, run_toolbox: Run) -> None:

@@ -17,7 +17,7 @@ from unpacker.cli.feedback import Feedback
 from unpacker.cli.jsontext import to_json
 from unpacker.cli.source import open_image
 from unpacker.cli.text import amount, count, duration
-from unpacker.errors import CorruptLayerError, DiffIdMismatchError, LimitError, UnpackError
+from unpacker.errors import CorruptLayerError, DiffIdMismatchError, LimitError, UnpackError, UnsupportedError
 from unpacker.events import LayerApplied, LayerProgress, LayerStarted, OnEvent, Resolved
 
 if TYPE_CHECKING:
@@ -91,10 +91,13 @@ def _verify(layout: Layout, layer: Layer, limits: Limits, on_event: OnEvent) -> 
             for chunk in decompress(read, limits):
                 hasher.update(chunk)
                 size += len(chunk)
-        except (CorruptLayerError, LimitError) as error:
+        except (CorruptLayerError, LimitError, UnsupportedError) as error:
             # Bytes that are not the blob's own say more than what a decompressor makes of them.
             blob.drain()
-            error.layer = digest
+            if isinstance(error, UnsupportedError):
+                error.subject = f"layer {digest}"
+            else:
+                error.layer = digest
             raise
         blob.drain()
     if hasher.hexdigest() != layer.diff_id.encoded:
