@@ -138,7 +138,11 @@ class Report(Record):
     chain_id: str | None = None
     """ChainID of the top layer (config.md), None for an image without layers."""
     losses: Mapping[LossKind, int] = {}
-    """How many entries lost something, by kind."""
+    """How many entries lost something, by kind.
+
+    A directory of which several layers have entries counts once in DEST; by way of a store once for each of them, since
+    a layer there belongs to many images, and says what it has lost itself.
+    """
     loss_samples: Mapping[LossKind, str] = {}
     """One sentence an example for each kind of loss."""
     warnings: tuple[str, ...] = ()

@@ -76,6 +76,21 @@ def test_each_loss_is_told_once_and_counted_once(
     assert report.loss_samples.keys() == LOST.keys()
 
 
+@pytest.mark.parametrize(("way", "count"), [(plainly, 1), (by_a_store, 2), (by_whole_trees, 2)])
+def test_a_directory_with_entries_in_two_layers(
+    way: Callable[[Path, Path, list[Event]], Report], count: int, tmp_path: Path
+) -> None:
+    """A layer of a store counts for itself, but not what it only implies."""
+    tars = [layer(directory("d", xattrs=NOWHERE)), layer(directory("d", xattrs=NOWHERE)), layer(file("d/file"))]
+    write_layout(tmp_path / "layout", tars)
+    events: list[Event] = []
+
+    report = way(tmp_path / "layout", tmp_path / "dest", events)
+
+    assert report.losses == {LossKind.XATTR: count}
+    assert [event.path for event in events if isinstance(event, Lost)] == [b"d"] * count
+
+
 def test_what_was_told_of_a_layer_is_not_told_again() -> None:
     events: list[Event] = []
     losses = [Lost(kind=LossKind.XATTR, path=b"%d" % number, reason="why") for number in range(10)]
