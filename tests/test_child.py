@@ -168,6 +168,19 @@ def test_a_child_whose_end_somebody_else_has_taken_note_of() -> None:
     assert ended(child).result == 4
 
 
+def test_whoever_has_the_number_of_a_child_that_somebody_else_has_reaped_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    child = Child(lambda _tell: 4)
+    os.waitpid(child.pid, 0)
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _signal: killed.append(pid))
+
+    child.kill()
+
+    assert (killed, child.running) == ([], False)
+
+
 def test_a_signal_that_comes_upon_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asked for the process never gets it, and could not end it."""
     before = descriptors()

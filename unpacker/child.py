@@ -101,7 +101,9 @@ class Child:
     def kill(self) -> None:
         """End it, if it has not ended by itself; what is a copy of its parent, by another fork, leaves it alone."""
         if self.running and os.getpid() == self._parent:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, ChildProcessError):
+                # Who has reaped all children of the process has given its number away, to whomever.
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 os.kill(self.pid, signal.SIGKILL)
             self._reap()
 
