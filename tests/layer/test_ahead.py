@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -228,6 +229,21 @@ def test_layers_that_share_a_process_are_the_same(
     assert together == alone
     assert diff(read(tmp_path / "alone"), read(tmp_path / "together")) == []
     assert listing(tmp_path) == ["alone", "layout", "together"]
+
+
+@pytest.mark.usefixtures("in_batches")
+def test_many_layers_take_few_descriptors(tmp_path: Path, forks: list[int]) -> None:
+    """None is open of a layer that waits."""
+    built = write_layout(tmp_path / "layout", [layer(file(f"f{number}", b"x")) for number in range(100)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, hard))
+    try:
+        unpack(built.path, tmp_path / "dest", labels=False, jobs=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert len(forks) == 2
+    assert len(listing(tmp_path / "dest")) == 100
 
 
 def test_what_a_process_had_ready_before_it_failed_is_taken(

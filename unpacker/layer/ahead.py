@@ -125,7 +125,7 @@ class Ahead:
         with undisturbed():
             self._waiting.clear()
             for batch in self._batches:
-                batch.close()
+                batch.child.kill()
             self._batches.clear()
 
     def take(self, layer: Layer) -> tuple[Tree, Changes] | None:
@@ -186,7 +186,6 @@ class Ahead:
         for batch, told in zip(running, before, strict=True):
             if batch.child.told != told:
                 self._tell(batch)
-        self._batches = [batch for batch in self._batches if not batch.spent]
         self._start()
 
     def _tell(self, batch: Batch) -> None:

@@ -51,7 +51,10 @@ def _record_name(index: int) -> bytes:
 
 
 class Files(Place, Protocol):
-    """A place for trees that may have files, too."""
+    """A place in which one process finds what another one has made."""
+
+    def opened(self, name: bytes) -> Tree:
+        """Open a tree that was made in it; whoever asks closes it."""
 
     def new_file(self, name: bytes) -> io.FileIO:
         """Make a file in it, to be written; whoever asks closes it."""
@@ -81,17 +84,8 @@ class Batch:
         self.layers = layers
         self._place = place
         self._rules = rules
-        self._trees: dict[int, Tree] = {}
         self._begun = self._ended = 0  # of how many layers the start and the end have been told
-        try:
-            for layer in layers:
-                self._trees[layer.index] = place.tree(tree_name(layer.index))
-            self.child = Child(lambda tell: self._stage(layout, tell))
-        except BaseException:
-            self._close_trees()
-            for layer in layers:
-                place.discard(tree_name(layer.index))
-            raise
+        self.child = Child(lambda tell: self._stage(layout, tell))
 
     def _stage(self, layout: Layout, tell: Tell) -> int:
         """Stage all of them, in the process."""
@@ -99,7 +93,7 @@ class Batch:
         for layer in self.layers:
             rules = self._rules.changed(total=partial(self._total, size))
             with (
-                self._trees.pop(layer.index) as tree,
+                self._place.tree(tree_name(layer.index)) as tree,
                 self._place.tree(_links_name(layer.index)) as links,
                 io.BufferedWriter(self._place.new_file(_record_name(layer.index))) as record,
             ):
@@ -144,19 +138,18 @@ class Batch:
         Raises:
             LimitError: What is known of the layer takes more memory than allowed.
         """
-        tree = self._trees.pop(layer.index)
+        if not self._has(layer):
+            for name in (tree_name(layer.index), _links_name(layer.index)):
+                self._place.discard(name)
+            return None
+        tree = self._place.opened(tree_name(layer.index))
         try:
-            if self._has(layer):
-                if rules.memory is not None:
-                    tree.share(rules.memory)
-                return tree, self._read(layer, tree, on_event)
+            if rules.memory is not None:
+                tree.share(rules.memory)
+            return tree, self._read(layer, tree, on_event)
         except BaseException:
             tree.close()
             raise
-        tree.close()
-        for name in (tree_name(layer.index), _links_name(layer.index)):
-            self._place.discard(name)
-        return None
 
     def _read(self, layer: Layer, tree: Tree, on_event: OnEvent) -> Changes:
         name = _record_name(layer.index)
@@ -176,20 +169,6 @@ class Batch:
     def _end(self, layer: Layer) -> int:
         """Give what is told when all is there of a layer."""
         return sum(map(_steps, self.layers[: self.layers.index(layer) + 1]))
-
-    @property
-    def spent(self) -> bool:
-        """Whether all layers have been taken, and the process has ended."""
-        return not self._trees and not self.child.running
-
-    def close(self) -> None:
-        """End the process, if it runs, and close what is open."""
-        self.child.kill()
-        self._close_trees()
-
-    def _close_trees(self) -> None:
-        for tree in self._trees.values():
-            tree.close()
 
 
 def _steps(layer: Layer) -> int:

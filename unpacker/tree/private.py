@@ -56,6 +56,10 @@ class Private:
         """Make an empty directory in it, as the root of a tree; whoever asks closes it."""
         return Tree(new_directory_in(self.descriptor, name))
 
+    def opened(self, name: bytes) -> Tree:
+        """Open a tree in it that was made before; whoever asks closes it."""
+        return tree_in(self.descriptor, name)
+
     def new_file(self, name: bytes) -> io.FileIO:
         """Make a file in it, to be written; whoever asks closes it."""
         return new_file_in(self.descriptor, name)

@@ -136,6 +136,13 @@ class Workspace:
         except OSError as error:
             error.add_note(f"in {self._path}")
             raise
+        return self._tree(root)
+
+    def opened(self, name: bytes) -> Tree:
+        """Open a tree of the workspace that was made before; whoever asks closes it."""
+        return self._tree(os.open(name, OPEN_DIRECTORY, dir_fd=self.descriptor))
+
+    def _tree(self, root: int) -> Tree:
         return FoldingTree(root, self._destination.path) if self._folds else Tree(root)
 
     def new_file(self, name: bytes) -> io.FileIO:
