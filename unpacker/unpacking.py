@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unpacker.content.layout import Layout
-    from unpacker.output.directory import Rootfs
-    from unpacker.output.stored import Stored
+    from unpacker.output.rootfs import Rootfs
     from unpacker.resolve import Resolution
     from unpacker.spec.platforms import Platform
 
@@ -83,7 +82,6 @@ def unpack(
         owners = _owners(owner, uid_map, gid_map, workspace)
         memory = Memory(limits.memory_bytes)
         rules = Rules(owners=owners, umask=umask(), keep_dirlinks=keep_dirlinks, limits=limits, memory=memory)
-        rootfs: Rootfs | Stored
         if store is None:
             from unpacker.output.directory import build  # noqa: PLC0415 -- what is in a store already is not staged
 
@@ -164,7 +162,7 @@ def _owners(policy: str, uid_map: Sequence[IdMap], gid_map: Sequence[IdMap], wor
     return Owners(apply=apply, required=keep, counted=not own, uid_map=uid_map, gid_map=gid_map)
 
 
-def _refuse_losses(rootfs: Rootfs | Stored) -> None:
+def _refuse_losses(rootfs: Rootfs) -> None:
     counts, samples = rootfs.losses.counts, rootfs.losses.samples
     if counts:
         # Of layers that a store has already, only the counts are known.
@@ -172,7 +170,7 @@ def _refuse_losses(rootfs: Rootfs | Stored) -> None:
         raise LossError(losses={str(kind): count for kind, count in counts.items()}, first=first)
 
 
-def _report(image: Resolution, rootfs: Rootfs | Stored, dest: str, warnings: list[str], seconds: float) -> Report:
+def _report(image: Resolution, rootfs: Rootfs, dest: str, warnings: list[str], seconds: float) -> Report:
     return Report(
         name=image.name,
         manifest=str(image.manifest_descriptor.digest),

@@ -15,44 +15,12 @@ from unpacker.layer.apply import Told, bound_stage
 from unpacker.layer.batch import tree_name
 from unpacker.layer.changes import Losses
 from unpacker.layer.merge import merge_layer
+from unpacker.output.rootfs import Rootfs
 
 if TYPE_CHECKING:
     from unpacker.image import Image
-    from unpacker.layer.changes import Changes
     from unpacker.layer.rules import Rules
-    from unpacker.tree.directory import Tree
     from unpacker.tree.workspace import Workspace
-
-
-class Rootfs:
-    """The layers merged so far, and what is to be told of them.
-
-    Attributes:
-        name: Of the tree's directory in the workspace.
-        tree: The tree; whoever has this closes it.
-        losses: What could not be applied.
-        entries: Tar entries applied, over all layers.
-        tar_bytes: Bytes of the layers decompressed.
-        copied_bytes: Bytes of whole files in place of hard links.
-        skipped: Paths of devices that could not be made.
-    """
-
-    def __init__(self, name: bytes, tree: Tree) -> None:
-        self.name = name
-        self.tree = tree
-        self.losses = Losses()
-        self.entries = 0
-        self.tar_bytes = 0
-        self.copied_bytes = 0
-        self.skipped: set[bytes] = set()
-
-    def add(self, changes: Changes) -> None:
-        """Take over what a layer's record says."""
-        self.losses.update(changes.losses)
-        self.entries += changes.entries
-        self.tar_bytes += changes.tar_bytes
-        self.copied_bytes += changes.copied_bytes
-        self.skipped |= changes.skipped
 
 
 def build(
@@ -78,7 +46,9 @@ def build(
         UnpackError, OSError: See `unpacker.layer.apply.stage_layer`.
     """
     jobs = default_jobs() if jobs is None else jobs
-    merged = Rootfs(b"merged", workspace.tree(b"merged"))
+    merged = Rootfs(b"merged", workspace.tree(b"merged"), Losses())
+    skipped: set[bytes] = set()
+    copied = 0
     if rules.memory is not None:
         merged.tree.share(rules.memory)
     told = Told(on_event)
@@ -88,15 +58,17 @@ def build(
                 told.begin()
                 changes = merge_layer(
                     bound_stage(image.layout, layer, told),
-                    rules.changed(total=(merged.tar_bytes + merged.copied_bytes).__add__),
+                    rules.changed(total=(merged.tar_bytes + copied).__add__),
                     workspace,
                     merged.tree,
-                    merged.skipped,
+                    skipped,
                     empty=layer.index == 0,
                     name=tree_name(layer.index),
                     made=ahead.take(layer),
                 )
                 merged.add(changes)
+                skipped |= changes.skipped
+                copied += changes.copied_bytes
                 if labels:
                     label(image.layout, layer, on_event)
                 on_event(

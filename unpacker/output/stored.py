@@ -14,6 +14,7 @@ from unpacker.errors import DestinationError, UnpackError
 from unpacker.events import Event, LayerReused, LossKind, Lost, OnEvent, Waiting, Warned, ignore
 from unpacker.image import label
 from unpacker.layer.changes import Losses
+from unpacker.output.rootfs import Rootfs
 from unpacker.snapshots import merged
 from unpacker.snapshots.catalog import opened
 from unpacker.tree import subvolume
@@ -37,21 +38,6 @@ if TYPE_CHECKING:
 _NAME = b"merged"
 
 
-class Stored:
-    """What came out of a store: a tree, and what is to be told of it.
-
-    The names are those of `unpacker.output.directory.Rootfs`, which comes with all that stages layers: half of the time
-    of a run in which there is nothing to stage.
-    """
-
-    def __init__(self, name: bytes, tree: Tree, losses: Losses, records: Sequence[SnapshotRecord]) -> None:
-        self.name = name
-        self.tree = tree
-        self.losses = losses
-        self.entries = sum(record.entries for record in records)
-        self.tar_bytes = sum(record.tar_bytes for record in records)
-
-
 def build_from_store(
     image: Image,
     snapshotter: StoreSnapshotter,
@@ -63,7 +49,7 @@ def build_from_store(
     labels: bool = True,
     jobs: int | None = None,
     on_event: OnEvent = ignore,
-) -> Stored:
+) -> Rootfs:
     """Unpack an image into a store, and copy its tree from there; the caller closes the tree that comes out.
 
     Args:
@@ -131,7 +117,7 @@ class _Copying:
 
     # -- the whole tree by one call ------------------------------------------------------------------------------------
 
-    def again(self, *, labels: bool) -> Stored | None:
+    def again(self, *, labels: bool) -> Rootfs | None:
         """Copy the tree that an earlier run has kept, if nothing else is to be done; this takes no lock."""
         name = str(self._image.layers[-1].chain_id)
         if not merged.is_there(self._snapshotter.catalog, name):
@@ -153,7 +139,7 @@ class _Copying:
             )
         return self._adopted(found)
 
-    def at_once(self) -> Stored | None:
+    def at_once(self) -> Rootfs | None:
         """Copy the tree that is kept, or make and keep it first; None where trees cannot be copied whole.
 
         Of several processes one makes it, and the others wait.
@@ -216,7 +202,7 @@ class _Copying:
                 self._on_event(Warned(message=f"{catalog.root}: the merged tree is not kept: {error}"))
         return made
 
-    def _adopted(self, found: merged.Merged) -> Stored:
+    def _adopted(self, found: merged.Merged) -> Rootfs:
         """Give the copy in the workspace, all of which has its attributes but the root."""
         tree = tree_in(self._workspace.descriptor, _NAME)
         status = os.fstat(tree.descriptor(tree.root))
@@ -229,7 +215,7 @@ class _Copying:
 
     # -- file by file --------------------------------------------------------------------------------------------------
 
-    def file_by_file(self, dest: str, *, link: bool) -> Stored:
+    def file_by_file(self, dest: str, *, link: bool) -> Rootfs:
         """Copy each file; directories wait for their attributes then."""
         tree = self._workspace.tree(_NAME)
         if self._rules.memory is not None:
@@ -266,5 +252,6 @@ class _Copying:
                 clone(stack, tree, Copier(applier, room.take), link=link)
         return applier
 
-    def _stored(self, tree: Tree) -> Stored:
-        return Stored(_NAME, tree, self._losses, self._records)
+    def _stored(self, tree: Tree) -> Rootfs:
+        entries = sum(record.entries for record in self._records)
+        return Rootfs(_NAME, tree, self._losses, entries, sum(record.tar_bytes for record in self._records))

@@ -13,7 +13,6 @@ copied, all of it was there.  And in the state that it was left in it is only if
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -23,8 +22,7 @@ from unpacker.errors import UnpackError
 from unpacker.limits import DEFAULT
 from unpacker.record import Record
 from unpacker.snapshots.catalog import opened
-from unpacker.snapshots.record import losses_of
-from unpacker.spec.strictjson import load
+from unpacker.snapshots.record import from_file, losses_of, path_from_text, path_to_text, to_file
 from unpacker.tree import subvolume
 from unpacker.tree.remove import remove_at
 from unpacker.tree.sync import sync_filesystem
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 MERGED = "merged"
 FILES = "fs"
 _RECORD = "merged.json"
-_FORMAT = 1
 _MODES = 0o7777
 _PAIR = 2
 
@@ -60,17 +57,14 @@ class Merged(Record):
 
     def as_json(self) -> bytes:
         """Give the file's content."""
-        from urllib.parse import quote  # noqa: PLC0415 -- slow to import, and rarely needed
-
         document = {
-            "format": _FORMAT,
             "madeBy": self.made_by,
             "mode": self.mode,
             "losses": dict(self.losses),
-            "samples": {kind: [quote(path), reason] for kind, (path, reason) in self.samples.items()},
+            "samples": {kind: [path_to_text(path), reason] for kind, (path, reason) in self.samples.items()},
             "state": self.state,
         }
-        return json.dumps(document, indent=1).encode() + b"\n"
+        return to_file(document)
 
     @classmethod
     def parse(cls, data: bytes, source: str) -> Merged:
@@ -79,8 +73,7 @@ class Merged(Record):
         Raises:
             DocumentError: It is damaged.
         """
-        document = load(data, source)
-        document.required("format").integer(_FORMAT, _FORMAT)
+        document = from_file(data, source)
         samples = document.required("samples")
         return cls(
             made_by=document.required("madeBy").text(),
@@ -92,12 +85,10 @@ class Merged(Record):
 
 
 def _sample(value: Value) -> tuple[bytes, str]:
-    from urllib.parse import unquote_to_bytes  # noqa: PLC0415 -- as above
-
     texts = value.strings()
     if len(texts) != _PAIR:
         raise value.error("a path and a reason")
-    return unquote_to_bytes(texts[0]), texts[1]
+    return path_from_text(texts[0]), texts[1]
 
 
 def is_there(catalog: Catalog, name: str) -> bool:

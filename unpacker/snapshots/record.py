@@ -14,7 +14,7 @@ from unpacker.snapshots.snapshotter import Info, Kind, Usage
 from unpacker.spec.strictjson import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from unpacker.spec.strictjson import Value
 
@@ -71,7 +71,6 @@ class SnapshotRecord(Record):
         """Give the file's content."""
         usage = None if self.usage is None else {"inodes": self.usage.inodes, "size": self.usage.size}
         document = {
-            "format": _FORMAT,
             "name": self.name,
             "kind": self.kind.value,
             "parent": self.parent,
@@ -80,9 +79,9 @@ class SnapshotRecord(Record):
             "labels": dict(self.labels),
             "usage": usage,
             "encoding": self.encoding,
-            "whiteouts": _quoted(self.whiteouts),
-            "opaque": _quoted(self.opaque),
-            "skipped": _quoted(self.skipped),
+            "whiteouts": [*map(path_to_text, sorted(self.whiteouts))],
+            "opaque": [*map(path_to_text, sorted(self.opaque))],
+            "skipped": [*map(path_to_text, sorted(self.skipped))],
             "diffID": self.diff_id,
             "blob": self.blob,
             "entries": self.entries,
@@ -90,7 +89,7 @@ class SnapshotRecord(Record):
             "madeBy": self.made_by,
             "losses": dict(self.losses),
         }
-        return json.dumps(document, indent=1).encode() + b"\n"
+        return to_file(document)
 
     @classmethod
     def parse(cls, data: bytes, source: str) -> SnapshotRecord:
@@ -99,8 +98,7 @@ class SnapshotRecord(Record):
         Raises:
             DocumentError: It is damaged.
         """
-        document = load(data, source)
-        document.required("format").integer(_FORMAT, _FORMAT)
+        document = from_file(data, source)
         usage = document.optional("usage")
         return cls(
             name=document.required("name").text(),
@@ -111,9 +109,9 @@ class SnapshotRecord(Record):
             labels=document.required("labels").string_map(),
             usage=None if usage is None else Usage(inodes=_count(usage, "inodes"), size=_count(usage, "size")),
             encoding=_encoding(document),
-            whiteouts=_unquoted(document.required("whiteouts")),
-            opaque=_unquoted(document.required("opaque")),
-            skipped=_unquoted(document.required("skipped")),
+            whiteouts=_paths(document, "whiteouts"),
+            opaque=_paths(document, "opaque"),
+            skipped=_paths(document, "skipped"),
             diff_id=_optional_text(document, "diffID"),
             blob=_optional_text(document, "blob"),
             entries=_count(document, "entries"),
@@ -121,6 +119,22 @@ class SnapshotRecord(Record):
             made_by=_optional_text(document, "madeBy"),
             losses=losses_of(document.required("losses")),
         )
+
+
+def to_file(document: Mapping[str, object]) -> bytes:
+    """Give the content of a file that a store keeps."""
+    return json.dumps({"format": _FORMAT, **document}, indent=1).encode() + b"\n"
+
+
+def from_file(data: bytes, source: str) -> Value:
+    """Read one.
+
+    Raises:
+        DocumentError: It is no document, or one of another format.
+    """
+    document = load(data, source)
+    document.required("format").integer(_FORMAT, _FORMAT)
+    return document
 
 
 def to_text(time: int) -> str:
@@ -183,19 +197,19 @@ def _count(value: Value, name: str) -> int:
     return value.required(name).integer(0, _INT64)
 
 
-def _quoted(paths: Iterable[bytes]) -> list[str]:
-    """Give paths, which are bytes, in percent-encoding: JSON holds no bytes."""
-    if not paths:
-        return []
+def _paths(document: Value, name: str) -> tuple[bytes, ...]:
+    return tuple(map(path_from_text, document.required(name).strings()))
+
+
+def path_to_text(path: bytes) -> str:
+    """Give a path, which is bytes, in percent-encoding: JSON holds no bytes."""
     from urllib.parse import quote  # noqa: PLC0415 -- slow to import, and rarely needed
 
-    return [quote(path) for path in sorted(paths)]
+    return quote(path)
 
 
-def _unquoted(value: Value) -> tuple[bytes, ...]:
-    texts = value.strings()
-    if not texts:
-        return ()
+def path_from_text(text: str) -> bytes:
+    """Read such a path."""
     from urllib.parse import unquote_to_bytes  # noqa: PLC0415 -- as above
 
-    return tuple(unquote_to_bytes(text) for text in texts)
+    return unquote_to_bytes(text)
