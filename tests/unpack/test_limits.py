@@ -17,7 +17,7 @@ from unpacker.archive.pieces import CHUNK
 from unpacker.errors import LimitError
 from unpacker.events import LossKind
 from unpacker.layer import ahead
-from unpacker.limits import DEFAULT
+from unpacker.limits import DEFAULT, Limits
 from unpacker.snapshots.native import NativeSnapshotter
 from unpacker.snapshots.overlay import OverlaySnapshotter
 from unpacker.unpacking import unpack as unpack_image
@@ -81,6 +81,10 @@ def no_hard_links(*_words: object, **_given: object) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
+def limited(image_bytes: int) -> Limits:
+    return DEFAULT.changed(image_bytes=image_bytes)
+
+
 LINKS = [hardlink("b", "a"), hardlink("c", "a"), hardlink("d", "a")]
 
 
@@ -97,9 +101,7 @@ def test_copies_in_place_of_hard_links_count(
     store = tmp_path / "store" if words else None
 
     with pytest.raises(LimitError, match="bytes of all layers") as caught:
-        unpack_image(
-            *(built.path, tmp_path / "dest"), store=store, jobs=jobs, limits=DEFAULT.changed(image_bytes=4_500_000)
-        )
+        unpack_image(*(built.path, tmp_path / "dest"), store=store, jobs=jobs, limits=limited(4_500_000))
     assert caught.value.limit == "image_bytes"
     if jobs == 1:
         assert (caught.value.entry, caught.value.layer) == (b"d", built.images[0].layers[1].digest)
@@ -112,8 +114,8 @@ def test_copies_of_all_layers_count(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     built = write_layout(tmp_path / "layout", tars)
 
     with pytest.raises(LimitError, match="bytes of all layers"):
-        unpack_image(built.path, tmp_path / "dest", jobs=1, limits=DEFAULT.changed(image_bytes=5_500_000))
-    report = unpack_image(built.path, tmp_path / "dest", jobs=1, limits=DEFAULT.changed(image_bytes=6_500_000))
+        unpack_image(built.path, tmp_path / "dest", owner="self", jobs=1, limits=limited(5_500_000))
+    report = unpack_image(built.path, tmp_path / "dest", owner="self", jobs=1, limits=limited(6_500_000))
     assert report.losses == {LossKind.LINK: 3}
     sample = report.loss_samples[LossKind.LINK]
     assert sample == "'0/b': copied (1048576 B), not linked: Operation not permitted"
@@ -141,7 +143,7 @@ def test_no_layer_goes_on_when_there_are_too_many_bytes(words: tuple[str, ...], 
     most = 3 << 20
 
     with pytest.raises(LimitError) as caught:
-        unpack_image(built.path, tmp_path / "dest", store=store, limits=DEFAULT.changed(image_bytes=most))
+        unpack_image(built.path, tmp_path / "dest", store=store, limits=limited(most))
 
     assert caught.value.limit == "image_bytes"
     assert caught.value.layer == built.images[0].layers[1].digest
