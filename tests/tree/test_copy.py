@@ -13,7 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.probes import needs_chown, needs_mknod, needs_trusted_xattr, needs_user_xattr
+from tests.support.probes import (
+    needs_chown,
+    needs_mknod,
+    needs_nobody,
+    needs_trusted_xattr,
+    needs_user_xattr,
+    nobodys_directory,
+    nobodys_python,
+    run_as_nobody,
+)
 from tests.support.tree import diff, read
 from tests.tree.support import Lost, descriptors, opened, umask
 from unpacker.tree.attributes import KEPT_MODE, Applier
@@ -293,3 +302,47 @@ def test_the_mode_that_a_store_could_not_keep(text: bytes | None, mode: int, tmp
         os.setxattr(path, KEPT_MODE, text)
     assert kept(path, 0o640) == (mode, {b"user.a": b"1"})
     assert kept(path, 0o640, lambda _: None) == (mode, None)
+
+
+MAKE = """
+import os
+with open("one", "wb") as file:
+    file.write(b"content")
+os.chmod("one", 0o4010)
+"""
+COPY = """
+import os
+from unpacker.tree.attributes import Applier
+from unpacker.tree.copy import Copier
+from unpacker.tree.owners import Owners
+here = os.open(".", os.O_RDONLY)
+before = len(os.listdir("/proc/self/fd"))
+Copier(Applier(Owners(apply=False), print, 0o022)).copy(here, b"one", here, b"two", b"some/thing")
+print(len(os.listdir("/proc/self/fd")) - before, *(oct(os.stat(name).st_mode) for name in ("one", "two")))
+os.chmod("two", 0o400)
+print(open("two").read())
+"""
+
+
+@needs_nobody
+def test_a_file_that_its_owner_may_not_read_is_copied() -> None:
+    """Where there are no hard links, one to such a file is a copy."""
+    python = nobodys_python()
+    assert python is not None
+    with nobodys_directory() as place:
+        said = run_as_nobody([python, "-c", MAKE + COPY], cwd=place).stdout.splitlines()
+
+    assert said == ["0 0o104010 0o104010", "content"]
+
+
+@needs_nobody
+def test_a_file_that_somebody_else_has_closed_is_not_copied() -> None:
+    python = nobodys_python()
+    assert python is not None
+    with nobodys_directory() as place:
+        (place / "one").write_bytes(b"secret")
+        (place / "one").chmod(0)
+        said = run_as_nobody([python, "-c", COPY], cwd=place, check=False).stderr.splitlines()
+
+        assert said[-1] == "PermissionError: [Errno 13] Permission denied: b'one'"
+        assert stat.S_IMODE((place / "one").stat().st_mode) == 0

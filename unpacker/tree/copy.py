@@ -152,7 +152,7 @@ class Copier:
         renamed: Renamed,
         status: os.stat_result,
     ) -> None:
-        reading = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=source)
+        reading = _open_to_read(source, name, stat.S_IMODE(status.st_mode))
         try:
             created = entry.mode & 0o777
             writing = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, created, dir_fd=directory)
@@ -191,6 +191,26 @@ class Copier:
             if copy_range(reading, writing, begin, begin + step) < begin + step:
                 raise OSError(errno.EIO, "the file has become shorter while it was copied")
             begin += step
+
+
+def _open_to_read(directory: int, name: bytes, mode: int) -> int:
+    """Open a file; one that not even its owner may read, by its mode, he may for a moment."""
+    try:
+        return os.open(name, os.O_RDONLY | _FLAGS, dir_fd=directory)
+    except PermissionError:
+        descriptor = os.open(name, os.O_PATH | _FLAGS, dir_fd=directory)
+        place = f"/proc/self/fd/{descriptor}"
+        try:
+            os.chmod(place, mode | stat.S_IRUSR)
+            try:
+                return os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            finally:
+                os.chmod(place, mode)
+        except OSError:
+            pass  # it is somebody else's
+        finally:
+            os.close(descriptor)
+        raise
 
 
 def _next_data(descriptor: int, position: int) -> int | None:
