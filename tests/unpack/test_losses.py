@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.layoutbuild import write_layout
+from tests.support.probes import needs_user_xattr
 from tests.support.tarbuild import char, directory, file, hardlink, layer, symlink
 from unpacker.events import Event, LossKind, Lost
 from unpacker.layer import apply
@@ -89,6 +92,25 @@ def test_a_directory_with_entries_in_two_layers(
 
     assert report.losses == {LossKind.XATTR: count}
     assert [event.path for event in events if isinstance(event, Lost)] == [b"d"] * count
+
+
+@needs_user_xattr
+@pytest.mark.parametrize("way", [plainly, by_a_store, by_whole_trees])
+def test_an_attribute_that_a_store_would_take_for_the_mode(
+    way: Callable[[Path, Path, list[Event]], Report], tmp_path: Path
+) -> None:
+    """Else a file would be setuid that is not, to whoever reads the archive."""
+    xattrs = {"user.overlay.unpack.mode": b"4755", "user.a": b"1"}
+    tars = [layer(file("file", mode=0o644, xattrs=xattrs), directory("d", mode=0o711, xattrs=xattrs))]
+    write_layout(tmp_path / "layout", tars)
+
+    report = way(tmp_path / "layout", tmp_path / "dest", [])
+
+    assert report.losses == {LossKind.XATTR: 2}
+    assert report.loss_samples[LossKind.XATTR].endswith("user.overlay.unpack.mode: the name is our own")
+    for name, mode in (("file", 0o644), ("d", 0o711)):
+        assert stat.S_IMODE((tmp_path / "dest" / name).stat().st_mode) == mode
+        assert os.listxattr(tmp_path / "dest" / name) == ["user.a"]
 
 
 def test_what_was_told_of_a_layer_is_not_told_again() -> None:

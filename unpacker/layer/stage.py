@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unpacker.errors import InLayerError, LimitError, UnsafeEntryError, quoted
+from unpacker.errors import InLayerError, LimitError, UnsafeEntryError, quoted, word
+from unpacker.events import LossKind
 from unpacker.layer import names
 from unpacker.layer.changes import Changes
 from unpacker.layer.hardlinks import HardLinks
@@ -20,7 +21,7 @@ from unpacker.layer.maker import Maker
 from unpacker.layer.names import COMPONENT_MOST, WHITEOUT, Role
 from unpacker.layer.walk import LoopError, NoNameError, Place, UnknownError, Walk
 from unpacker.spec.entry import Entry, Kind
-from unpacker.tree.attributes import Attributes
+from unpacker.tree.attributes import KEPT_MODE, Attributes
 from unpacker.tree.directory import Directory, Memory
 
 if TYPE_CHECKING:
@@ -112,8 +113,11 @@ class Stager:
         stored = None if self._markers is None else self._markers.stored
         try:
             for entry in reader:
-                if entry.xattrs and stored is not None:
-                    entry.xattrs = {stored(key): value for key, value in entry.xattrs.items()}
+                if entry.xattrs:
+                    if entry.xattrs.pop(KEPT_MODE, None) is not None:  # in a store it would stand for the mode
+                        self._maker.lose(LossKind.XATTR, entry.name, f"{word(KEPT_MODE)}: the name is our own")
+                    if stored is not None:
+                        entry.xattrs = {stored(key): value for key, value in entry.xattrs.items()}
                 located = self._locate(entry, reader)
                 if located is not None:
                     self._add(*located, entry, reader)
