@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from unpacker.snapshots.catalog import VERSION
 
 if TYPE_CHECKING:
     from unpacker.snapshots.base import StoreSnapshotter
+
+_DESCRIPTORS = "/proc/self/fd"
+"""The only way to read the extended attributes of a symbolic link, or a device, in a directory that is open."""
 
 
 def open_snapshotter(root: str | os.PathLike[str], *, create: bool = False, sync: bool = True) -> StoreSnapshotter:
@@ -25,8 +29,10 @@ def open_snapshotter(root: str | os.PathLike[str], *, create: bool = False, sync
     Raises:
         StoreNotFoundError: There is none; a name that was mistyped must not become an empty store.
         UnsupportedError: It is of another format or kind, or something else altogether.
-        OSError: It cannot be looked at.
+        OSError: It cannot be looked at, or used.
     """
+    if create and not os.path.isdir(_DESCRIPTORS):  # else it would be found out in the middle, about some file
+        raise OSError(errno.ENOENT, "not mounted, and what is made in a snapshot store needs it", "/proc")
     kind = _kind(os.fspath(root), create=create)
     if kind == "native":
         from unpacker.snapshots.native import NativeSnapshotter  # noqa: PLC0415 -- only one of the two is needed
