@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import TYPE_CHECKING
+
+import pytest
 
 from unpacker.tree import mounts
 
@@ -30,3 +33,14 @@ def test_a_directory_of_ones_own_is_none_and_has_none(tmp_path: Path) -> None:
 def test_octal_escapes_are_read_back() -> None:
     """Blank, tab, newline, backslash; what only looks like an escape was written with its backslash escaped."""
     assert mounts._unescaped(rb"/a\040b\011c\012d\134e\134040") == b"/a b\tc\nd\\e\\040"
+
+
+def test_what_cannot_be_read_for_now_is_not_taken_for_nothing() -> None:
+    """Whoever replaces a tree removes the old one, with all that is mounted in it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            mounts.mounted_in("/")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

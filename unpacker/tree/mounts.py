@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from unpacker.tree.probe import TROUBLE
+
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -12,11 +14,16 @@ def mount_points() -> frozenset[bytes]:
     """Give the paths of all mount points; none if /proc does not tell.
 
     Bind mounts are among them, which ``os.path.ismount`` does not see where they are on the same filesystem.
+
+    Raises:
+        OSError: It cannot be read at this moment.
     """
     try:
         with open("/proc/thread-self/mountinfo", "rb") as mounts:
             return frozenset(_unescaped(line.split(b" ")[4]) for line in mounts)
-    except OSError:
+    except OSError as error:
+        if error.errno in TROUBLE:  # to take it for "nothing is mounted" could cost what is
+            raise
         return frozenset()
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unpacker.tree.directory import OPEN_DIRECTORY, WORKING_MODE, Tree, rewound
+from unpacker.tree.probe import TROUBLE
 from unpacker.tree.remove import remove_at
 from unpacker.tree.rights import make_directory, regain_file
 
@@ -193,6 +194,9 @@ def _take(descriptor: int) -> None:
         with suppress(OSError):  # some filesystems give every file to whom their mount options say
             os.fchown(descriptor, *own)
     for name in _INHERITED_ACLS:
-        with suppress(OSError):
+        try:
             os.removexattr(descriptor, name)
+        except OSError as error:  # mostly there is none
+            if error.errno in TROUBLE:
+                raise
     os.fchmod(descriptor, WORKING_MODE)
