@@ -369,6 +369,30 @@ def test_a_child_that_fails_is_replaced(
     assert listing(tmp_path) == ["alone", "layout", "together"]
 
 
+def test_what_a_child_that_fails_has_left_goes_at_once(built: LayoutBuilder, tmp_path: Path, forks: list[int]) -> None:
+    """The caller stages its layer again when its turn comes, and may need the room before."""
+    built.flip(built.images[0].layers[3].digest)
+    places: list[list[str]] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, LayerApplied):
+            while not all(map(has_ended, forks)):
+                time.sleep(0.001)
+            places.append(listing(next(tmp_path.glob(".dest.unpack-*"))))
+
+    with pytest.raises(UnpackError):
+        unpack(built.path, tmp_path / "dest", labels=False, jobs=4, on_event=listen)
+
+    assert not any(name.endswith("-3") for name in places[1])
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].startswith("Z")
+    except FileNotFoundError:
+        return True
+
+
 @pytest.mark.parametrize("first", range(3))
 def test_where_there_are_no_more_processes_the_parent_does_it(
     first: int, built: LayoutBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

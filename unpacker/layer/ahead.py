@@ -186,6 +186,8 @@ class Ahead:
         for batch, told in zip(running, before, strict=True):
             if batch.child.told != told:
                 self._tell(batch)
+            if not batch.child.running:
+                batch.clear()
         self._start()
 
     def _tell(self, batch: Batch) -> None:

@@ -139,8 +139,6 @@ class Batch:
             LimitError: What is known of the layer takes more memory than allowed.
         """
         if not self._has(layer):
-            for name in (tree_name(layer.index), _links_name(layer.index)):
-                self._place.discard(name)
             return None
         tree = self._place.opened(tree_name(layer.index))
         try:
@@ -150,6 +148,13 @@ class Batch:
         except BaseException:
             tree.close()
             raise
+
+    def clear(self) -> None:
+        """Remove what a process that has failed has left half-done: it takes room that others may need."""
+        for layer in self.layers:
+            if not self._has(layer):
+                for name in (tree_name(layer.index), _links_name(layer.index), _record_name(layer.index)):
+                    self._place.discard(name)
 
     def _read(self, layer: Layer, tree: Tree, on_event: OnEvent) -> Changes:
         name = _record_name(layer.index)
