@@ -261,6 +261,35 @@ def test_an_empty_layout_has_no_image(built: LayoutBuilder) -> None:
     assert raised.value.hint == "the layout names no image"
 
 
+@pytest.mark.parametrize("index_first", [True, False])
+def test_manifests_beside_their_index_are_no_images_of_their_own(built: LayoutBuilder, *, index_first: bool) -> None:
+    """Stores of oras list every manifest that they hold (oras-go #664)."""
+    images = [built.image([tar(number)], platform=each) for number, each in enumerate(["linux/arm64", "linux/amd64"])]
+    index = built.index(*images)
+    entries: list[tuple[BuiltImage | dict[str, Any], str | None]] = [(image, None) for image in images]
+    entries.insert(0 if index_first else 2, (index, "v1"))
+    for entry, name in entries:
+        built.name(entry, name)
+
+    found = Found(built)
+
+    assert (found.image.name, found.manifest) == ("v1", images[1].digest)
+    built.name(images[0], "arm")
+    with pytest.raises(AmbiguousReferenceError) as raised:
+        Found(built)
+    assert raised.value.available == ("v1", "arm"), "what has a name of its own may be meant"
+
+
+def test_an_index_that_cannot_be_read_does_not_hide_that_there_are_several_images(built: LayoutBuilder) -> None:
+    image = built.image([tar(1)])
+    index = built.index(image)
+    built.name(index, "v1")
+    built.name(built.image([tar(2)]), "v2")
+    built.blob_path(index["digest"]).write_bytes(b"{}")
+    with pytest.raises(AmbiguousReferenceError):
+        Found(built)
+
+
 def test_names_count_in_index_json_only(built: LayoutBuilder) -> None:
     inner = built.image([tar(1)])
     built.name(built.index(annotated(inner, **{REF_NAME: "inner"})), "outer")

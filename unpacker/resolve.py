@@ -24,6 +24,7 @@ from unpacker.errors import (
     LimitError,
     PlatformNotFoundError,
     ReferenceNotFoundError,
+    UnpackError,
     UnsupportedError,
     UsageError,
     quoted,
@@ -238,9 +239,19 @@ class _Resolver:
         if not found:
             available = _call([each for each in top if _may_be_image(each)])
             raise ReferenceNotFoundError(layout=self._path, reference=tag, available=available)
+        if tag is None and not _is_one_image(found, tag):
+            found = self._roots(found)
         if not _is_one_image(found, tag):
             raise AmbiguousReferenceError(layout=self._path, reference=tag, available=_call(found))
         return found
+
+    def _roots(self, found: list[Descriptor]) -> list[Descriptor]:
+        """Leave out what has no name, and what another one leads to: oras lists all manifests of an index beside it."""
+        try:
+            inner = {each.digest for each, root in self._walk(found, []) if each.digest != root.digest}
+        except UnpackError:  # of an image that may not be the one that is meant
+            return found
+        return [each for each in found if each.digest not in inner or _name(each)]
 
     def _by_digest(self, roots: Sequence[Descriptor], digest: Digest, reference: Reference) -> Descriptor:
         """Find a manifest or an index among descriptors and all that they lead to."""
