@@ -1,225 +1,196 @@
 """Every system call fails once: whatever it was, there is an error that says so, and nothing of the run is left.
 
-One call in an unpack of an image with a bit of everything is made to fail, by turns the first of its kind, the second, one
-in the middle, the last, each with by turns a full disk, a broken one, too many open files, Ctrl-C.  What may be tolerated
-is a loss that the report counts; a run that says it is done has made the whole tree.  ``UNPACK_FAULTS=all`` fails every
-call with everything, and takes an hour.
+`tests.attacks.faults` is the machinery, and tries all of it for docs/faults.md.  Here some hundred faults are tried, each
+call in each way to unpack, and what comes of them must be what the page says.
 """
 
 from __future__ import annotations
 
+import ast
 import errno
-import os
-import shutil
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import pickle
+import re
+import signal
+import sys
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.layoutbuild import write_layout
-from tests.support.tarbuild import (
-    char,
-    directory,
-    fifo,
-    file,
-    hardlink,
-    layer,
-    opaque,
-    sparse_pax,
-    symlink,
-    whiteout,
-)
-from tests.support.tree import diff, read
-from unpacker.errors import UnpackError
-from unpacker.unpacking import unpack
+from tests.attacks import faults
+from tests.attacks.faults import FAULTS, WAYS, Place, Way, places, read_page, title_of
+from tests.attacks.faults_inject import FCNTL, FROM_C, NEVER, Fault, Plan, Spot, system_calls
+from tests.support.probes import can_chown, can_mknod, can_set_trusted_xattr
+from tests.unpack.command import Outcome, refused, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from unpacker.events import Report
-
-CALLS = (
-    *("open", "mkdir", "symlink", "link", "mknod", "mkfifo", "readlink", "listdir", "scandir", "dup"),
-    *("write", "lseek", "fsync", "chown", "fchown", "chmod", "fchmod", "utime", "setxattr"),
-    *("rename", "unlink", "rmdir", "lstat", "stat", "fstat"),
-)
-FAULTS: tuple[int | type[BaseException], ...] = (
-    *(errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EINTR, errno.EROFS),
-    *(KeyboardInterrupt, MemoryError),
-)
-LAYERS = [
-    [
-        directory("etc", mode=0o750, xattrs={"user.d": b"d"}),
-        file("etc/passwd", b"root", mode=0o644, uid=1, gid=1, xattrs={"user.x": b"x"}),
-        hardlink("etc/later", "usr/lib/large"),
-        file("usr/lib/large", bytes(range(256)) * 3000, mode=0o4755),
-        hardlink("usr/lib/same", "usr/lib/large"),
-        sparse_pax("usr/lib/sparse", [(0, b"x"), (1 << 20, b"y")], 2 << 20),
-        symlink("lib", "usr/lib", uid=1),
-        fifo("etc/fifo", mode=0o666, xattrs={"user.f": b"f"}),
-        char("etc/null", 1, 3, mode=0o666),
-        *[file(f"old/deep/er/{number}", b"old") for number in range(5)],
-        *[directory("/".join(["nested"] * depth)) for depth in range(1, 70)],
-    ],
-    [
-        whiteout("old/deep/er/0"),
-        opaque("old/deep"),
-        file("old/deep/new"),
-        directory("etc", mode=0o755),
-        file("etc/fifo"),
-    ],
-    [whiteout("nested"), file("lib/through", b"x"), hardlink("lib/passwd", "etc/passwd"), file("etc/passwd", b"new")],
-]
-ALL = os.environ.get("UNPACK_FAULTS") == "all"
+PROJECT = Path(__file__).parents[2]
+PAGE = faults.PAGE.read_text()
+CELLS = read_page(PAGE)
+ELSEWHERE = {
+    "kill": "a process that is still at work when its parent fails",
+    "pread": "a blob that is read in any order",
+    "sendfile": "where the filesystem cannot copy within the kernel",
+    "sync": "where the C library has no syncfs",
+    "waitid": "a process that is still at work when its parent fails",
+}
+"""Calls that no run of the table makes, and what makes them."""
+WORD = re.compile(rf"{faults.NOTHING}|(done( less \w+( and \w+)*)?( warned)?|\d+( whole)?)( swept)?")
+COMMAND = """
+import pickle, signal, sys
+from tests.attacks.faults_inject import Watch
+from unpacker.cli import unpack_main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with open(sys.argv[1], "rb") as file:
+    plan = pickle.load(file)
+with Watch(plan).at_work():
+    status = unpack_main(["-q", *sys.argv[2:]])
+sys.exit(status)
+"""
 
 
-class Injected:
-    """Lets one call of one function fail; counts the calls."""
-
-    def __init__(self, call: str, number: int, fault: int | type[BaseException]) -> None:
-        self.call = call
-        self.number = number
-        self.fault = fault
-        self.count = 0
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        real = getattr(os, self.call)
-
-        def failing(*arguments: Any, **options: Any) -> Any:
-            self.count += 1
-            if self.count != self.number:
-                return real(*arguments, **options)
-            if not isinstance(self.fault, int):
-                raise self.fault
-            name = next((one for one in arguments if isinstance(one, str | bytes)), None)
-            raise OSError(self.fault, os.strerror(self.fault), name)
-
-        setattr(os, self.call, failing)
-        try:
-            yield
-        finally:
-            setattr(os, self.call, real)
+@pytest.fixture(scope="module", params=WAYS, ids=lambda way: way.name)
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    with places(request.param) as found:
+        yield found
 
 
-class Place:
-    """Where the same image is unpacked again and again."""
-
-    def __init__(self, path: Path, *, force: bool) -> None:
-        self.path = path
-        self.layout = path / "layout"
-        self.dest = path / "dest"
-        self.force = force
-        write_layout(self.layout, [layer(*entries) for entries in LAYERS])
-        self.reset()
-        self.run()
-        self.good = read(self.dest)
-        self.reset()
-
-    def reset(self) -> None:
-        for path in (self.dest, self.layout / "labels"):
-            if path.is_dir():
-                shutil.rmtree(path)
-        if self.force:
-            self.dest.mkdir()
-            (self.dest / "old").write_text("old")
-
-    def run(self, call: str = "") -> Report:
-        """Unpack; with the labels, which are synced to the disk, only where they are what is looked at."""
-        return unpack(self.layout, self.dest, force=self.force, labels=call in ("fsync", "rename"))
-
-    def is_as_before(self) -> bool:
-        """Whether DEST is what it was before the run."""
-        return os.listdir(self.dest) == ["old"] if self.force else not os.path.lexists(self.dest)
+@pytest.fixture(scope="module")
+def new() -> Iterator[Place]:
+    with places(WAYS[0]) as found:
+        yield found
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["new", "force"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("faults"), force=request.param)
+def is_as_on_the_page() -> bool:
+    """Whether this caller can do all that the page's could."""
+    return can_chown() and can_mknod() and can_set_trusted_xattr()
 
 
-def how_often(place: Place, call: str) -> int:
-    """Count how often a run makes a call."""
-    place.reset()
-    counted = Injected(call, 0, 0)
-    with counted.at_work():
-        place.run(call)
-    return counted.count
+def chosen(spots: dict[Spot, int], way: Way) -> list[Plan]:
+    """Choose some faults: of each call, or each other one, another kind from another place."""
+    by_title: dict[str, list[Spot]] = {}
+    for spot in spots:
+        by_title.setdefault(title_of(spot), []).append(spot)
+    offset = WAYS.index(way)
+    kinds = islice(cycle(FAULTS), offset * 5, None)
+    plans = []
+    for number, (_, some) in enumerate(sorted(by_title.items())):
+        if offset and (number + offset) % 2:
+            continue
+        plans.append(Plan(some[number * 7 % len(some)], 1, next(kinds)))
+    return plans
 
 
-def chosen(count: int) -> list[int]:
-    """Choose some of so many calls."""
-    if ALL:
-        return list(range(1, count + 1))
-    return sorted({1, 2, count // 2, count} & set(range(1, count + 1)))
+def test_a_call_that_fails(place: Place) -> None:
+    """What comes of it is what the page says, nothing is left, and the error says at what."""
+    wrong = []
+    tried = 0
+    for plan in chosen(place.spots(), place.way):
+        word, found = place.outcome(plan)
+        allowed = CELLS.get((place.way.name, title_of(plan.spot), plan.fault.name), set())
+        if is_as_on_the_page() and word and word not in allowed:
+            found.append(f"{word}, and the page says {sorted(allowed)}")
+        wrong += [f"{plan}: {word}: {one}" for one in found]
+        tried += bool(word)
+    assert not wrong
+    assert tried > (2 if place.way.store and place.way.forks else 10)
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def test_a_run_makes_no_call_that_the_page_has_not(place: Place) -> None:
+    """Else: ``python -m tests.attacks.faults --write``."""
+    rows = {title for way, title, _ in CELLS if way == place.way.name}
+    made = {title_of(spot) for spot in place.spots()}
+    assert made <= rows if is_as_on_the_page() else made & rows
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_a_call_that_fails(call: str, place: Place) -> None:
-    for turn, number in enumerate(chosen(how_often(place, call))):
-        for fault in FAULTS if ALL else (FAULTS[turn % len(FAULTS)], FAULTS[(turn + 4) % len(FAULTS)]):
-            _check(place, Injected(call, number, fault))
+def test_every_call_in_the_code_is_on_the_page() -> None:
+    rows = {title.removesuffix(faults.LABELS) for _, title, _ in CELLS}
+    watched = {
+        "os": {*system_calls(), "scandir"},
+        "fcntl": set(FCNTL),
+        "libc": set(FROM_C),
+        "select": {"poll", "select"},
+    }
+    called = set()
+    for path in (PROJECT / "unpacker").rglob("*.py"):
+        if "cli" in path.parts or path.name in (
+            "kernel.py",
+            "idmaps.py",
+            "mounting.py",
+            "by_name.py",
+            "by_descriptor.py",
+        ):
+            continue  # what is said, and what is mounted
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                module = node.value.id
+                if module in ("os", "fcntl", "select", "libc") and node.attr in watched[module] - NEVER:
+                    called.add(node.attr)
+    assert called - rows == ELSEWHERE.keys()
+    assert {"open", "mkdir", "flock", "syncfs", "renameat2", "fork", "poll", "copy_file_range"} <= called
 
 
-def _check(place: Place, injected: Injected) -> None:
-    place.reset()
-    threads, opened = threading.active_count(), descriptors()
-    caught: BaseException | None = None
-    report: Report | None = None
-    with injected.at_work():
-        try:
-            report = place.run(injected.call)
-        except BaseException as error:  # noqa: BLE001 -- whatever it is, it is looked at
-            caught = error.with_traceback(None)
-    what = f"{injected.call} {injected.number}: {injected.fault}: {caught!r}"
-    assert (threading.active_count(), descriptors()) == (threads, opened), what
-    left = set(os.listdir(place.path)) - {"layout", "dest"}
-    if caught is None:
-        assert report is not None
-        assert not left, what
-        assert report.losses or not diff(place.good, read(place.dest)), what
-    elif not place.is_as_before():
-        # Too late to undo: DEST is there, whole, and only what was there before could not be removed.
-        assert not diff(place.good, read(place.dest)), what
-        for name in left:
-            shutil.rmtree(place.path / name)
-    else:
-        assert not left, what
-        _check_family(caught, injected, what)
+def test_the_page_says_nothing_but_what_it_explains() -> None:
+    words = {word for cell in CELLS.values() for word in cell}
+    assert {word for word in words if not WORD.fullmatch(word)} == set()
+    assert {way for way, _, _ in CELLS} == {way.name for way in WAYS}
 
 
-def _check_family(caught: BaseException, injected: Injected, what: str) -> None:
-    if not isinstance(injected.fault, int):
-        assert type(caught) is injected.fault, what
-        return
-    assert isinstance(caught, UnpackError | OSError), what
-    if isinstance(caught, OSError):
-        assert caught.errno == injected.fault, what
-        assert caught.strerror, what
+def test_the_table_is_made_by_its_program(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one call, that is, which takes no time."""
+    assert faults.main(["--way", "new", "--call", "symlink", "--jobs", "1"]) == 0
+
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| symlink |"))
+    assert row in PAGE
 
 
-def test_what_is_said_of_a_failing_call(place: Place) -> None:
+def test_what_is_said_of_a_failing_call(new: Place) -> None:
     """At which entry of which layer it was."""
-    place.reset()
-    layers = {one.name for one in (place.layout / "blobs/sha256").iterdir()}
+    layers = {one.name for one in (new.layout / "blobs/sha256").iterdir()}
+    spots = new.spots()
     for call in ("symlink", "mkfifo", "write"):
-        place.reset()
-        with Injected(call, 1, errno.EIO).at_work(), pytest.raises(OSError, match="Input/output error") as caught:
-            place.run()
-        entry, layer = caught.value.__notes__
-        assert entry.startswith("entry '")
-        assert layer.removeprefix("layer sha256:") in layers
+        spot = next(spot for spot in spots if spot.call == call and not spot.labels and spot.where[0] != "child.tell")
+        new.reset()
+        ran = new.run(Plan(spot, 1, Fault("EIO")))
+        line = refused(Outcome(ran.status, "", ran.lines), 6)
+        found = re.fullmatch(r"(?:'\w+': )?entry '[\w/]+': layer sha256:(\w+): Input/output error", line)
+        assert found, line
+        assert found[1] in layers
+        assert ran.details["errno"] == errno.errorcode[errno.EIO]
 
 
-def test_the_tree_is_one_that_uses_everything(place: Place) -> None:
+MOMENTS = {
+    "before anything is there": ("mkdir", "tree.rights.make_directory", "tree.private.make_private"),
+    "while a layer is read": ("read", "content.blob.read", ""),
+    "while a file is written": ("write", "tree.data.write_all", ""),
+    "while names move": ("rename", "tree.directory.move", ""),
+    "while it is put in place": ("rename", "tree.destination.replace", ""),
+    "while the workspace goes": ("rmdir", "tree.workspace._remove_workspace", ""),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_real_signal_to_a_real_process(name: str, moment: str, new: Place, tmp_path: Path) -> None:
+    """The command in a process of its own, which is sent a signal by itself at a moment of our choice."""
+    call, *where = MOMENTS[moment]
+    spot = next(one for one in new.spots() if one.call == call and all(part in one.where for part in where if part))
+    new.reset()
+    (tmp_path / "plan").write_bytes(pickle.dumps(Plan(spot, 1, Fault(name))))
+    number = getattr(signal, name)
+
+    outcome = run([sys.executable, "-c", COMMAND, str(tmp_path / "plan"), str(new.layout), str(new.dest)], cwd=PROJECT)
+
+    assert refused(outcome, 128 + number) == f"stopped by {name}"
+    late = moment in ("while it is put in place", "while the workspace goes")
+    assert new.is_whole() if late else new.is_as_before()
+    assert new.left() == set()
+
+
+def test_the_tree_is_one_that_uses_everything(new: Place) -> None:
     """Else the calls above would not be made."""
-    assert {"file", "directory", "symlink"} <= {node.kind for node in place.good.values()}
-    assert place.good[b"usr/lib/through"].content == b"x"
-    unused = {call for call in CALLS if not how_often(place, call)}
-    assert unused <= {"chown", "fchown"}, "which only the privileged make"
+    assert {"file", "directory", "symlink"} <= {node.kind for node in new.good.values()}
+    assert new.good[b"usr/lib/through"].content == b"x"
