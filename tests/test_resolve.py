@@ -290,6 +290,16 @@ def test_an_index_that_cannot_be_read_does_not_hide_that_there_are_several_image
         Found(built)
 
 
+@pytest.mark.parametrize("kind", ["sigs", "atts", "sboms"])
+def test_what_cosign_saves_beside_an_image_is_nobodys_choice(kind: str, built: LayoutBuilder) -> None:
+    """Signatures have the config of an image; only the annotation tells."""
+    image = built.image([tar(1)])
+    built.name(annotated(built.image([tar(2)]), kind=f"dev.cosignproject.cosign/{kind}"), None)
+    built.name(annotated(image, kind="dev.cosignproject.cosign/image"), None)
+
+    assert Found(built).manifest == image.digest
+
+
 def test_names_count_in_index_json_only(built: LayoutBuilder) -> None:
     inner = built.image([tar(1)])
     built.name(built.index(annotated(inner, **{REF_NAME: "inner"})), "outer")

@@ -58,7 +58,15 @@ REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
 """Where containerd and ``docker save`` put the whole name; their ref.name is the tag alone."""
 _LIKE_DIGEST = re.compile(r"@[^@/]+:[^@/]*$")
-_ATTESTATION = ("vnd.docker.reference.type", "attestation-manifest")
+_ABOUT_IMAGES = frozenset(
+    {
+        ("vnd.docker.reference.type", "attestation-manifest"),
+        ("kind", "dev.cosignproject.cosign/sigs"),
+        ("kind", "dev.cosignproject.cosign/atts"),
+        ("kind", "dev.cosignproject.cosign/sboms"),
+    }
+)
+"""How Docker, and what saves with cosign, annotate what looks like an image and is none."""
 
 
 # -- what was asked for ------------------------------------------------------------------------------------------------
@@ -475,8 +483,7 @@ def _may_be_image(descriptor: Descriptor) -> bool:
     """Whether it may be meant by somebody who does not say: attestations, signatures and the like are not."""
     if not _is_known(descriptor):
         return False
-    key, attestation = _ATTESTATION
-    if descriptor.annotations.get(key) == attestation:
+    if not _ABOUT_IMAGES.isdisjoint(descriptor.annotations.items()):
         return False
     if descriptor.platform is not None and descriptor.platform.is_unknown:
         return False
