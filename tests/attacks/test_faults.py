@@ -14,13 +14,13 @@ import signal
 import sys
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tests.attacks import faults
 from tests.attacks.faults import FAULTS, WAYS, Place, Way, places, read_page, title_of
-from tests.attacks.faults_inject import FCNTL, FROM_C, NEVER, Fault, Plan, Spot, system_calls
+from tests.attacks.faults_inject import AFTER, FCNTL, FROM_C, NEVER, Fault, Plan, Spot, system_calls
 from tests.support.probes import can_chown, can_mknod, can_set_trusted_xattr
 from tests.unpack.command import Outcome, refused, run
 
@@ -97,6 +97,40 @@ def test_a_call_that_fails(place: Place) -> None:
         tried += bool(word)
     assert not wrong
     assert tried > (2 if place.way.store and place.way.forks else 10)
+
+
+class Found(NamedTuple):
+    """A fault of which something was wrong once."""
+
+    way: str
+    call: str
+    where: str
+    fault: Fault
+    word: str
+    number: int = 1
+
+
+FOUND = {
+    "parents that were made stayed": Found("new", "open", "tree.destination._open_parent", Fault("EIO"), "6"),
+    "an ACL that was handed down stayed": Found("new", "removexattr", "tree.private._take", Fault("EIO"), "6"),
+    "a tree stayed open": Found("new", "sched_getaffinity", "layer.ahead.default_jobs", Fault("EIO"), "6"),
+    "the error did not say at what": Found("new", "fstat", "content.blob.read_regular", Fault("EIO"), "6"),
+    "what is mounted was taken for files": Found("force", "open", "tree.mounts.mount_points", Fault("EMFILE"), "6"),
+    "a descriptor was closed twice": Found("inside", "close", "tree.directory.forget", Fault("SIGTERM", AFTER), "143"),
+    "xattrs were lost in silence": Found("copy", "listxattr", "tree.copy.xattrs", Fault("EPERM"), "6"),
+    "all of a tree stayed open": Found("copy", "unlink", "snapshots.catalog._let_go", Fault("EROFS"), "6 swept", 2),
+    "a lease stayed held": Found("copy", "pwrite", "tree.lock.release", Fault("memory"), "1"),
+    "a process went on": Found("jobs", "fork", "child.__init__", Fault("SIGTERM", AFTER), "143"),
+}
+
+
+def test_what_was_found_is_found_no_more(place: Place) -> None:
+    spots = place.spots()
+    for name, found in FOUND.items():
+        if found.way == place.way.name:
+            spot = next(one for one in spots if one.call == found.call and found.where in one.where and not one.labels)
+            word, wrong = place.outcome(Plan(spot, found.number, found.fault))
+            assert (word, wrong) == (found.word, []), name
 
 
 def test_a_run_makes_no_call_that_the_page_has_not(place: Place) -> None:

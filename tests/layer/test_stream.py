@@ -263,6 +263,24 @@ def test_an_error_of_the_caller_ends_the_threads() -> None:
     assert threading.active_count() == before
 
 
+def test_a_signal_when_the_thread_has_begun_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has the stream yet who could end it, and the thread would wait for ever with its chunks."""
+    tar = layer(file("zeros", bytes(40 * MIB)))
+    blob = gzip.compress(tar, 1)
+    stream = LayerStream(VerifiedBlob.embedded(described(blob, tar).descriptor, blob), described(blob, tar), DEFAULT)
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), stream:
+        pass
+    stream._reader.join(10)
+    assert not stream._reader.is_alive()
+
+
 def test_an_error_of_the_progress_ends_the_threads() -> None:
     """A callback that raises stops the unpack."""
     before = threading.active_count()
