@@ -549,11 +549,12 @@ def exceptions(way: str, tried: Iterable[Tried]) -> str:
             module, _, function = spot.where[0].rpartition(".")
             where = f"`{module.replace('.', '/')}.py` `{function}`"
             found[spot.call, where, re.sub(rf"^{usual} ", f"{FAILED} ", one.word)].add(fault)
-    lines = ["| call | where | faults | outcome |", "|---|---|---|---|"]
-    lines += [
-        f"| {call} | {where} | {_shown(faults)} | {word} |" for (call, where, word), faults in sorted(found.items())
-    ]
-    return "\n".join(lines)
+    lines = [f"| {call} | {where} | {_shown(faults)} | {word} |" for (call, where, word), faults in found.items()]
+    return "\n".join(["| call | where | faults | outcome |", "|---|---|---|---|", *sorted(lines, key=_cells)])
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def _shown(faults: set[str]) -> str:
@@ -580,7 +581,7 @@ def _merged(old: str, new: str, call: str) -> str:
     *head, rows = old.split("\n", 2)
     kept = [line for line in rows.splitlines() if re.split("[ ,]", line)[1] != call]
     lines = kept + new.splitlines()[2:]
-    return "\n".join([*head, *sorted(lines, key=lambda line: [cell.strip() for cell in line.split("|")])])
+    return "\n".join([*head, *sorted(lines, key=_cells)])
 
 
 def read_page(page: str) -> dict[tuple[str, str, str], set[str]]:
@@ -590,7 +591,7 @@ def read_page(page: str) -> dict[tuple[str, str, str], set[str]]:
         found = re.search(rf"<!-- {way.name} -->\n\n(.*?)\n\n<!-- /{way.name} -->", page, re.DOTALL)
         assert found is not None, way.name
         for line in found[1].split(BETWEEN)[0].splitlines()[2:]:
-            call, _, _, *words = (cell.strip() for cell in line.strip("|").split("|"))
+            call, _, _, *words = _cells(line)
             for name, word in zip(COLUMNS, words, strict=True):
                 cells[way.name, call, name] = set(word.split(", "))
     return cells
