@@ -81,7 +81,9 @@ def outcome(layout: Path, snapshots: StoreSnapshotter, jobs: int) -> tuple[objec
     except (UnpackError, OSError) as error:
         result = (type(error), str(error), getattr(error, "__notes__", []))
     assert os.listdir(os.path.join(snapshots.catalog.root, "staging")) == []
-    return result, [str(event) for event in events if isinstance(event, LayerApplied | LayerReused | Lost | Warned)]
+    return result, sorted(
+        str(event) for event in events if isinstance(event, LayerApplied | LayerReused | Lost | Warned)
+    )
 
 
 def plain(record: SnapshotRecord) -> dict[str, Any]:

@@ -166,11 +166,15 @@ def apply_layer(
         return changes
 
     hides = Hidden()
+    if made is not None and not rules.fit(made[1].tar_bytes + made[1].copied_bytes):
+        # It was not held to what the others come to: staged anew it ends where it is too much, and says so.
+        made[0].close()
+        place.discard(name)
+        made = None
     own, changes = made or (place.tree(name), None)
     with own:
         if changes is None:
             changes = staged(own, below=None, known=below is None, first=True)
-        rules.check_total(changes.tar_bytes + changes.copied_bytes)  # what is made already was not held to the rest
         if below is None:
             settled(own, hides, changes)
             return changes

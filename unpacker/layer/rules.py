@@ -33,16 +33,19 @@ class Rules(Record):
     total: Callable[[int], int] = int
     """Given what a layer comes to so far (`unpacker.layer.volume`), gives what all layers come to."""
 
+    def fit(self, size: int) -> bool:
+        """Whether a layer that comes to this size is not too much."""
+        return self.total(size) <= self.limits.image_bytes
+
     def check_total(self, size: int) -> None:
         """Refuse an image of which a layer, that comes to this size, is too much.
 
         Raises:
             LimitError: It is.
         """
-        total = self.total(size)
-        if total > self.limits.image_bytes:
+        if not self.fit(size):
             what = "decompressed bytes of all layers"
-            raise LimitError("image_bytes", self.limits.image_bytes, total, what)
+            raise LimitError("image_bytes", self.limits.image_bytes, self.total(size), what)
 
     @property
     def name(self) -> str:

@@ -103,6 +103,8 @@ class Lock:
             lock.acquire(timeout=wait)
         except TimeoutError:
             raise
+        except FileExistsError as error:  # filelock makes the directory; it was there, and then it was not
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._shown) from error
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._shown) from error
 
