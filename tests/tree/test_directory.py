@@ -7,7 +7,7 @@ import tempfile
 import tracemalloc
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -259,6 +259,31 @@ def test_a_deep_tree_has_few_descriptors(tmp_path: Path) -> None:
         assert node.path() == b"/".join([b"d"] * (3 * MOST_OPEN))
         assert inode(tree.descriptor(tree.root.children[b"d"])) == inode(tmp_path / "t" / "d")
         assert descriptors() <= before + MOST_OPEN + 1
+
+
+def test_deep_directories_by_turns_are_not_opened_from_the_top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry in each of some chains of a thousand, and again: fifty bytes of an image would else cost milliseconds."""
+    before = descriptors()
+    with new_tree(tmp_path / "t") as tree:
+        chains: list[tuple[Directory, int]] = []
+        for number in range(8):
+            node = tree.make(tree.root, b"%d" % number)
+            for _ in range(1000):
+                node = tree.make(node, b"d")
+            chains.append((node, os.fstat(tree.descriptor(node)).st_ino))
+        opened, real = [], os.open
+
+        def counted(*words: Any, **options: Any) -> int:
+            opened.append(words)
+            return real(*words, **options)
+
+        monkeypatch.setattr(os, "open", counted)
+        for _ in range(10):
+            for node, number in chains:
+                assert os.fstat(tree.descriptor(node)).st_ino == number
+                assert descriptors() <= before + MOST_OPEN + 1
+        assert len(opened) < 2 * len(chains) * 1000
+    assert descriptors() == before
 
 
 def test_a_wide_tree_has_few_descriptors(tmp_path: Path) -> None:
