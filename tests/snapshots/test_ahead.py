@@ -95,7 +95,7 @@ def trees(snapshots: StoreSnapshotter) -> dict[str, Tree]:
     found = {info.name: read(snapshots.files(info.name)) for info in snapshots.walk()}
     for tree in found.values():
         for path, node in tree.items():
-            if node.kind == "char" and node.rdev == (0, 0):
+            if (node.kind == "char" and node.rdev == (0, 0)) or b"user.overlay.whiteout" in node.xattrs:
                 tree[path] = dataclasses.replace(node, mtime_ns=0)
     return found
 
