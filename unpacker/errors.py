@@ -437,6 +437,14 @@ class LimitError(InLayerError, ContentError, kw_only=False):
         return f"if you trust the image, raise the limit: --limit {self.limit}={value}"
 
 
+def name_layer(error: UnpackError, digest: str) -> None:
+    """Say of which layer an error is, that comes from where only the layer's bytes are known."""
+    if isinstance(error, InLayerError) and error.layer is None:
+        error.layer = digest
+    if isinstance(error, UnsupportedError) and error.subject == "layer":  # how it is compressed
+        error.subject = f"layer {digest}"
+
+
 class LossError(ContentError):
     """Something could not be applied, and ``strict`` was asked for; ``losses`` counts by kind."""
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.model.strategies import Stack, fit_for, stacks
+from tests.support.forks import counted_forks
 from tests.support.layoutbuild import write_layout
 from tests.support.probes import can_chown, can_mknod, can_set_user_xattr
 from tests.support.tarbuild import Entry, char, directory, file, hardlink, layer, opaque, symlink, whiteout
@@ -78,21 +79,8 @@ def in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """All processes that were forked; none of them, and no descriptor, is there after a test."""
-    before = os.listdir("/proc/self/fd")
-    pids: list[int] = []
-    fork = os.fork
-
-    def counted() -> int:
-        pid = fork()
-        pids.append(pid)
-        return pid
-
-    monkeypatch.setattr(os, "fork", counted)
-    yield pids
-    for pid in pids:
-        with pytest.raises(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    with counted_forks(monkeypatch) as pids:
+        yield pids
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.model.strategies import Stack, fit_for, stacks
+from tests.support.forks import counted_forks
 from tests.support.layoutbuild import write_layout
 from tests.support.probes import can_chown, can_mknod, can_set_user_xattr
 from tests.support.tarbuild import directory, file, hardlink, layer, opaque, symlink, whiteout
@@ -50,21 +51,8 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         pytest.skip("this process has more threads than one")
     monkeypatch.setattr(ahead, "WORTH", 0)
     monkeypatch.setattr(ahead, "SHARES", 1000)
-    before = os.listdir("/proc/self/fd")
-    pids: list[int] = []
-    fork = os.fork
-
-    def counted() -> int:
-        pid = fork()
-        pids.append(pid)
-        return pid
-
-    monkeypatch.setattr(os, "fork", counted)
-    yield pids
-    for pid in pids:
-        with pytest.raises(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    with counted_forks(monkeypatch) as pids:
+        yield pids
 
 
 @pytest.fixture

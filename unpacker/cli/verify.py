@@ -17,7 +17,14 @@ from unpacker.cli.feedback import Feedback
 from unpacker.cli.jsontext import to_json
 from unpacker.cli.source import open_image
 from unpacker.cli.text import amount, count, duration
-from unpacker.errors import CorruptLayerError, DiffIdMismatchError, LimitError, UnpackError, UnsupportedError
+from unpacker.errors import (
+    CorruptLayerError,
+    DiffIdMismatchError,
+    LimitError,
+    UnpackError,
+    UnsupportedError,
+    name_layer,
+)
 from unpacker.events import LayerApplied, LayerProgress, LayerStarted, OnEvent, Resolved
 
 if TYPE_CHECKING:
@@ -94,10 +101,7 @@ def _verify(layout: Layout, layer: Layer, limits: Limits, on_event: OnEvent) -> 
         except (CorruptLayerError, LimitError, UnsupportedError) as error:
             # Bytes that are not the blob's own say more than what a decompressor makes of them.
             blob.drain()
-            if isinstance(error, UnsupportedError):
-                error.subject = f"layer {digest}"
-            else:
-                error.layer = digest
+            name_layer(error, digest)
             raise
         blob.drain()
     if hasher.hexdigest() != layer.diff_id.encoded:

@@ -86,17 +86,17 @@ class Ahead:
 
     Args:
         layout: Where the blobs are.
-        layers: Those of the image, in chain order.
+        shares: What each process is to do, see `planned`.
         place: Where they are staged.
         rules: How.
-        jobs: Processes at a time; with 1 of them nothing is staged ahead.
+        jobs: Processes at a time.
         on_event: Told of each layer's start and progress at once, and of all else when the layer is taken.
     """
 
     def __init__(
         self,
         layout: Layout,
-        layers: Sequence[Layer],
+        shares: Sequence[list[Layer]],
         place: Files,
         rules: Rules,
         *,
@@ -109,7 +109,7 @@ class Ahead:
         self._jobs = jobs
         self._on_event = on_event
         self._batches: list[Batch] = []
-        self._waiting = planned(layers, jobs)
+        self._waiting = list(shares)
         # What each process has decompressed, where all of them see it: together they stop at the limit for all layers.
         self._sizes = memoryview(mmap(-1, max(1, len(self._waiting)) * _NUMBER)).cast("q")
 

@@ -19,7 +19,7 @@ from unpacker.layer import packed
 from unpacker.layer.apply import Place, stage_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from _typeshed import SupportsWrite
 
@@ -184,7 +184,7 @@ def _steps(layer: Layer) -> int:
 class _Listener:
     """Takes the events of one layer in the process that stages it: progress is told, all else is written to a file."""
 
-    def __init__(self, file: SupportsWrite[bytes], before: int, tell: Callable[[int], None]) -> None:
+    def __init__(self, file: SupportsWrite[bytes], before: int, tell: Tell) -> None:
         self._file = file
         self._before = before
         self._tell = tell

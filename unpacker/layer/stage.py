@@ -22,6 +22,7 @@ from unpacker.layer.names import COMPONENT_MOST, WHITEOUT, Role
 from unpacker.layer.walk import LoopError, NoNameError, Place, UnknownError, Walk
 from unpacker.spec.entry import Entry, Kind
 from unpacker.tree.attributes import KEPT_MODE, Attributes
+from unpacker.tree.copy import ignore_copy
 from unpacker.tree.directory import Directory, Memory
 
 if TYPE_CHECKING:
@@ -42,10 +43,6 @@ _UNUSUAL = (b"", b".")
 
 def _ignore_loss(_kind: object, _path: bytes, _reason: str) -> None:
     """Do nothing: losses are in the record as well."""
-
-
-def _ignore_copy(_size: int) -> None:
-    """Do nothing."""
 
 
 class Stager:
@@ -74,7 +71,7 @@ class Stager:
         below: Covered | None = None,
         known: bool = False,
         on_loss: OnLoss = _ignore_loss,
-        on_copy: Callable[[int], None] = _ignore_copy,
+        on_copy: Callable[[int], None] = ignore_copy,
     ) -> None:
         self.changes = Changes()
         self.climbed: bytes | None = None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from unpacker.archive.decompress import Decompressed
 from unpacker.content.hashing import Hashing
-from unpacker.errors import DiffIdMismatchError, InLayerError, UnpackError, UnsupportedError
+from unpacker.errors import DiffIdMismatchError, UnpackError, name_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,11 +150,7 @@ class LayerStream:
             return damage
         except OSError:
             pass  # what was wrong already is still the first thing to say
-        digest = str(self._layer.descriptor.digest)
-        if isinstance(error, InLayerError) and error.layer is None:
-            error.layer = digest
-        if isinstance(error, UnsupportedError) and error.subject == "layer":  # how it is compressed
-            error.subject = f"layer {digest}"
+        name_layer(error, str(self._layer.descriptor.digest))
         return error
 
     # -- the thread --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from unpacker.events import LayerApplied, OnEvent, ignore
 from unpacker.image import label
-from unpacker.layer.ahead import Ahead, default_jobs
+from unpacker.layer.ahead import Ahead, default_jobs, planned
 from unpacker.layer.apply import Told, bound_stage
 from unpacker.layer.batch import tree_name
 from unpacker.layer.changes import Losses
@@ -53,7 +53,8 @@ def build(
         merged.tree.share(rules.memory)
     told = Told(on_event)
     try:
-        with Ahead(image.layout, image.layers, workspace, rules, jobs=jobs, on_event=told) as ahead:
+        shares = planned(image.layers, jobs)
+        with Ahead(image.layout, shares, workspace, rules, jobs=jobs, on_event=told) as ahead:
             for layer in image.layers:
                 told.begin()
                 changes = merge_layer(

@@ -51,12 +51,13 @@ def staged_ahead(
     catalog = snapshotter.catalog
     jobs = default_jobs() if jobs is None else jobs
     missing = [layer for layer in layers if catalog.committed(str(layer.chain_id)) is None]
-    if not planned(missing, jobs) or any(catalog.is_locked(str(layer.chain_id)) for layer in missing):
+    shares = planned(missing, jobs)
+    if not shares or any(catalog.is_locked(str(layer.chain_id)) for layer in missing):
         yield lambda _layer, _place, _name: None
         return
     with (
         catalog.staging() as staging,
-        Ahead(layout, missing, staging, snapshotter.rules_in(staging, rules), jobs=jobs, on_event=on_event) as ahead,
+        Ahead(layout, shares, staging, snapshotter.rules_in(staging, rules), jobs=jobs, on_event=on_event) as ahead,
     ):
 
         def take(layer: Layer, place: Private, name: bytes) -> tuple[Tree, Changes] | None:

@@ -86,7 +86,7 @@ def is_stored_otherwise(directory: int, name: bytes, renamed: Renamed) -> bool:
     return any(name == KEPT_MODE or renamed(name) != name for name in map(os.fsencode, found))
 
 
-def _ignore(_size: int) -> None:
+def ignore_copy(_size: int) -> None:
     """Do nothing."""
 
 
@@ -98,7 +98,7 @@ class Copier:
         on_copy: Told of all bytes before they are copied, unless their blocks are shared; may raise.
     """
 
-    def __init__(self, applier: Applier, on_copy: Callable[[int], None] = _ignore) -> None:
+    def __init__(self, applier: Applier, on_copy: Callable[[int], None] = ignore_copy) -> None:
         self.applier = applier
         self.on_copy = on_copy
         self._reflink = True

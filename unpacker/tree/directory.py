@@ -298,7 +298,7 @@ class Tree:
         remove_at(self.descriptor(parent), name)
 
     def remove_empty(self, node: Directory) -> None:
-        """Remove a directory, known to be empty, at a tenth of the cost of `remove`; if it is not, it stays."""
+        """Remove a directory, known to be one and to be empty; if it is not, it stays."""
         parent = node.parent
         if parent is None:
             raise ValueError("the root")
